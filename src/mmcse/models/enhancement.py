@@ -1,0 +1,148 @@
+"""FGSE, fine-grained semantic enhancement (paper, section 3.2): relations of classes, and of segments with the video.
+
+Tokens are (B, T, 2, K, d): the K class tokens of each segment, both modalities side by side. One layer serves both
+modalities and all four directions: the own modality is `tokens`, the other one is `tokens.flip(MODALITY)`.
+"""
+
+import math
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+MODALITY = 2
+"""The axis of the two modalities in class tokens and maps."""
+TIME = 1
+
+FusionResidual = Literal["input", "enhanced"]
+"""What LGSF adds its video feature to: the layer's input (reference code), or SECM's output (the paper's words)."""
+
+
+class SECM(nn.Module):
+    """Segment-wise event co-occurrence modelling (equation 3): attention among the K classes of a segment.
+
+    Args:
+        dim: d.
+        num_heads: H, a divisor of d.
+        dropout: on the attention weights.
+        cross: keys and values come from the other modality's tokens.
+    """
+
+    def __init__(self, dim: int, num_heads: int, dropout: float, *, cross: bool) -> None:
+        super().__init__()
+        self.num_heads, self.dropout, self.cross = num_heads, dropout, cross
+        self.in_proj = nn.Linear(dim, 3 * dim)
+        self.out_proj = nn.Linear(dim, dim)
+        nn.init.xavier_uniform_(self.in_proj.weight)  # as torch.nn.MultiheadAttention
+        nn.init.zeros_(self.in_proj.bias)
+        nn.init.zeros_(self.out_proj.bias)
+
+    def forward(self, tokens: Tensor, need_map: bool) -> tuple[Tensor, Tensor | None]:
+        """Tokens (B, T, 2, K, d) to enhanced tokens S of that shape, and the co-occurrence map (B, T, 2, K, K).
+
+        The map is the mean over heads; its rows (queries) sum to one, up to dropout while training: as in PyTorch's
+        own attention, the map is what the values were really weighted with.
+        """
+        query, key, value = self.in_proj(tokens).chunk(3, dim=-1)
+        if self.cross:
+            key, value = key.flip(MODALITY), value.flip(MODALITY)
+        query, key, value = (  # (B, T, 2, H, K, d/H)
+            x.unflatten(-1, (self.num_heads, -1)).transpose(-2, -3) for x in (query, key, value)
+        )
+        dropout = self.dropout if self.training else 0.0
+        if need_map:
+            weights = (query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1])).softmax(dim=-1)
+            weights = F.dropout(weights, dropout)
+            attended, cooccurrence = weights @ value, weights.mean(dim=-3)
+        else:
+            attended = F.scaled_dot_product_attention(query, key, value, dropout_p=dropout)
+            cooccurrence = None
+        return tokens + self.out_proj(attended.transpose(-2, -3).flatten(-2)), cooccurrence
+
+
+class LGSF(nn.Module):
+    """Local-global semantic fusion (equation 4): each class token takes in its class's feature of the whole video.
+
+    Args:
+        dim: d.
+        cross: the video feature comes from the other modality, and one linear layer serves segment and video.
+        residual: what the video feature is added to.
+    """
+
+    def __init__(self, dim: int, *, cross: bool, residual: FusionResidual) -> None:
+        super().__init__()
+        self.cross, self.residual = cross, residual
+        self.segment = nn.Linear(dim, dim)
+        self.video = None if cross else nn.Linear(dim, dim)
+
+    def forward(self, tokens: Tensor, enhanced: Tensor) -> Tensor:
+        """Input tokens and SECM's enhanced ones, both (B, T, 2, K, d), to tokens U of that shape."""
+        source = tokens.flip(MODALITY) if self.cross else enhanced
+        to_video = self.segment if self.video is None else self.video
+        video = to_video(source).relu().mean(dim=TIME, keepdim=True)  # (B, 1, 2, K, d)
+        relevance = F.cosine_similarity(self.segment(enhanced).relu(), video, dim=-1).sigmoid().unsqueeze(-1)
+        return torch.addcmul(tokens if self.residual == "input" else enhanced, relevance, video)
+
+
+class Enhancement(nn.Module):
+    """One of the two modes of FGSE, intra- or cross-modal: SECM, then LGSF, then the mode's linear layer P."""
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        dropout: float,
+        *,
+        cross: bool,
+        secm: bool,
+        lgsf: bool,
+        residual: FusionResidual,
+    ) -> None:
+        super().__init__()
+        self.secm = SECM(dim, num_heads, dropout, cross=cross) if secm else None
+        self.lgsf = LGSF(dim, cross=cross, residual=residual) if lgsf else None
+        self.projection = nn.Linear(dim, dim)
+
+    def forward(self, tokens: Tensor, need_map: bool) -> tuple[Tensor, Tensor | None]:
+        """Tokens (B, T, 2, K, d) to this mode's share of the update, and its map where SECM exists."""
+        enhanced, cooccurrence = (tokens, None) if self.secm is None else self.secm(tokens, need_map)
+        fused = enhanced if self.lgsf is None else self.lgsf(tokens, enhanced)
+        return self.projection(fused), cooccurrence
+
+
+class FGSELayer(nn.Module):
+    """One FGSE layer (equation 5). Both modalities are updated from the layer's old tokens, simultaneously."""
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        feedforward_dim: int,
+        dropout: float,
+        *,
+        secm: bool,
+        lgsf: bool,
+        intra: bool,
+        cross: bool,
+        residual: FusionResidual,
+    ) -> None:
+        super().__init__()
+        shared = {"secm": secm, "lgsf": lgsf, "residual": residual}
+        self.intra = Enhancement(dim, num_heads, dropout, cross=False, **shared) if intra else None
+        self.cross = Enhancement(dim, num_heads, dropout, cross=True, **shared) if cross else None
+        self.norm = nn.LayerNorm(dim)
+        self.feedforward = nn.Sequential(
+            nn.Linear(dim, feedforward_dim), nn.ReLU(), nn.Dropout(dropout), nn.Linear(feedforward_dim, dim)
+        )
+
+    def forward(self, tokens: Tensor, need_maps: bool = False) -> tuple[Tensor, dict[str, Tensor]]:
+        """Tokens (B, T, 2, K, d) to new tokens, and the maps that were asked for and exist, each (B, T, K, K)."""
+        shares, maps = [], {}
+        for mode, names in ((self.intra, ("aa", "vv")), (self.cross, ("av", "va"))):
+            if mode is not None:
+                share, cooccurrence = mode(tokens, need_maps)
+                shares.append(share)
+                if cooccurrence is not None:
+                    maps |= dict(zip(names, cooccurrence.unbind(MODALITY), strict=True))
+        return self.feedforward(self.norm(sum(shares[1:], start=shares[0]))), maps

@@ -1,0 +1,44 @@
+"""Front end: stored features of the three streams to holistic segment features (paper, section 4.1)."""
+
+import torch
+from torch import Tensor, nn
+
+from mmcse.resampling import Resampling, resampling_matrix
+
+
+class FrontEnd(nn.Module):
+    """Projects the audio stream, and fuses the two visual streams, to one width; no activation anywhere.
+
+    Args:
+        audio_dim: C of the audio features.
+        visual_dim: C of the appearance features.
+        motion_dim: C of the motion features.
+        hidden_dim: D.
+        num_segments: T.
+    """
+
+    def __init__(self, audio_dim: int, visual_dim: int, motion_dim: int, hidden_dim: int, num_segments: int) -> None:
+        super().__init__()
+        self.num_segments = num_segments
+        self.audio = nn.Linear(audio_dim, hidden_dim)
+        self.visual = nn.Linear(visual_dim, hidden_dim)
+        self.motion = nn.Linear(motion_dim, hidden_dim)
+        self.fusion = nn.Linear(2 * hidden_dim, hidden_dim)
+
+    def forward(self, audio: Tensor, visual: Tensor, motion: Tensor) -> tuple[Tensor, Tensor]:
+        """Features of the three streams, each (B, N, C), to audio and visual holistic features, each (B, T, D).
+
+        Raises:
+            UserError: a stream's N is neither T nor a token count that can be resampled to T.
+        """
+        audio = self.audio(self._to_segments(audio, "clap_map"))
+        visual = self.visual(self._to_segments(visual, "frames"))
+        motion = self.motion(self._to_segments(motion, "frames"))
+        return audio, self.fusion(torch.cat((visual, motion), dim=-1))
+
+    def _to_segments(self, stream: Tensor, how: Resampling) -> Tensor:
+        """(B, N, C) to (B, T, C); resampling commutes with the linear layer, and is cheaper before it."""
+        tokens = stream.shape[1]
+        if tokens == self.num_segments:
+            return stream
+        return resampling_matrix(how, tokens, self.num_segments).to(stream) @ stream

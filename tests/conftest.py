@@ -1,0 +1,17 @@
+"""Fixtures that every area of the tests shares."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Folder with the reference numbers and the real annotations, which are not part of the repository."""
+    folder = Path(os.environ.get("MMCSE_SHARED", REPOSITORY.parent / "shared"))
+    if not (folder / "golden").is_dir():
+        pytest.skip(f"no reference numbers at {folder} (set MMCSE_SHARED to the folder that holds golden/)")
+    return folder
