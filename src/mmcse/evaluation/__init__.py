@@ -1,0 +1,27 @@
+"""From probabilities to scores: decoding, event matching, F-scores, the metric, saved predictions."""
+
+from mmcse.evaluation.decode import Gate, decode, decode_output
+from mmcse.evaluation.events import Events, Matches, find_events, match_events
+from mmcse.evaluation.fscores import SCORE_KEYS, parsing_scores, per_class_scores, video_level_f1
+from mmcse.evaluation.metric import ParsingMetric
+from mmcse.evaluation.predictions import save_predictions, score_predictions
+from mmcse.evaluation.table import Kind, score_table
+
+__all__ = [
+    "SCORE_KEYS",
+    "Events",
+    "Gate",
+    "Kind",
+    "Matches",
+    "ParsingMetric",
+    "decode",
+    "decode_output",
+    "find_events",
+    "match_events",
+    "parsing_scores",
+    "per_class_scores",
+    "save_predictions",
+    "score_predictions",
+    "score_table",
+    "video_level_f1",
+]
