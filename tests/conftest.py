@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from mmcse.data import simulated_bank
+
 REPOSITORY = Path(__file__).parents[1]
 
 
@@ -15,3 +17,10 @@ def shared() -> Path:
     if not (folder / "golden").is_dir():
         pytest.skip(f"no reference numbers at {folder} (set MMCSE_SHARED to the folder that holds golden/)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def smoke_bank(tmp_path_factory) -> Path:
+    """SimLLP's smallest preset, simulated once for all tests."""
+    folder = tmp_path_factory.mktemp("simllp") / "smoke"
+    return simulated_bank(folder, preset="smoke", progress=False).folder

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from mmcse.errors import UserError
 from mmcse.models.classwise import ClassLinear
+from mmcse.models.dropout import Dropout
 
 Decoupling = Literal["none", "events", "events+background"]
 """Rows 1, 2 and 3 of Table 2: a mixed feature, features of the events, features of events and background."""
@@ -50,7 +51,7 @@ class BackgroundBlending(nn.Module):
             nn.ReLU(),
             nn.Linear(hidden_dim, hidden_dim // 2),
             nn.ReLU(),
-            nn.Dropout(dropout),
+            Dropout(dropout),
             nn.Linear(hidden_dim // 2, 1),
         )
         self.merge = nn.Linear(2 * class_dim, class_dim)
@@ -99,7 +100,7 @@ class ClassAwareDecoupling(nn.Module):
         # every decoupler reads the same feature, so their first layers are one linear layer
         self.first = nn.Linear(hidden_dim, self.num_features * class_dim)
         self.second = ClassLinear(self.num_features, class_dim, class_dim) if num_linears == 2 else None
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         full = decoupling == "events+background"
         self.blending = BackgroundBlending(hidden_dim, class_dim, dropout) if full else None
         self.decoder = Decoder(self.num_features, class_dim, hidden_dim) if decoupling != "none" else None

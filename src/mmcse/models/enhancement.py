@@ -4,12 +4,14 @@ Tokens are (B, T, 2, K, d): the K class tokens of each segment, both modalities 
 modalities and all four directions: the own modality is `tokens`, the other one is `tokens.flip(MODALITY)`.
 """
 
-import math
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from mmcse.models.attention import Attention
+from mmcse.models.dropout import Dropout
 
 MODALITY = 2
 """The axis of the two modalities in class tokens and maps."""
@@ -31,12 +33,8 @@ class SECM(nn.Module):
 
     def __init__(self, dim: int, num_heads: int, dropout: float, *, cross: bool) -> None:
         super().__init__()
-        self.num_heads, self.dropout, self.cross = num_heads, dropout, cross
-        self.in_proj = nn.Linear(dim, 3 * dim)
-        self.out_proj = nn.Linear(dim, dim)
-        nn.init.xavier_uniform_(self.in_proj.weight)  # as torch.nn.MultiheadAttention
-        nn.init.zeros_(self.in_proj.bias)
-        nn.init.zeros_(self.out_proj.bias)
+        self.cross = cross
+        self.attention = Attention(dim, num_heads, dropout)
 
     def forward(self, tokens: Tensor, need_map: bool) -> tuple[Tensor, Tensor | None]:
         """Tokens (B, T, 2, K, d) to enhanced tokens S of that shape, and the co-occurrence map (B, T, 2, K, K).
@@ -44,21 +42,9 @@ class SECM(nn.Module):
         The map is the mean over heads; its rows (queries) sum to one, up to dropout while training: as in PyTorch's
         own attention, the map is what the values were really weighted with.
         """
-        query, key, value = self.in_proj(tokens).chunk(3, dim=-1)
-        if self.cross:
-            key, value = key.flip(MODALITY), value.flip(MODALITY)
-        query, key, value = (  # (B, T, 2, H, K, d/H)
-            x.unflatten(-1, (self.num_heads, -1)).transpose(-2, -3) for x in (query, key, value)
-        )
-        dropout = self.dropout if self.training else 0.0
-        if need_map:
-            weights = (query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1])).softmax(dim=-1)
-            weights = F.dropout(weights, dropout)
-            attended, cooccurrence = weights @ value, weights.mean(dim=-3)
-        else:
-            attended = F.scaled_dot_product_attention(query, key, value, dropout_p=dropout)
-            cooccurrence = None
-        return tokens + self.out_proj(attended.transpose(-2, -3).flatten(-2)), cooccurrence
+        context = tokens.flip(MODALITY) if self.cross else tokens
+        attended, cooccurrence = self.attention(tokens, context, need_map)
+        return tokens + attended, cooccurrence
 
 
 class LGSF(nn.Module):
@@ -133,7 +119,7 @@ class FGSELayer(nn.Module):
         self.cross = Enhancement(dim, num_heads, dropout, cross=True, **shared) if cross else None
         self.norm = nn.LayerNorm(dim)
         self.feedforward = nn.Sequential(
-            nn.Linear(dim, feedforward_dim), nn.ReLU(), nn.Dropout(dropout), nn.Linear(feedforward_dim, dim)
+            nn.Linear(dim, feedforward_dim), nn.ReLU(), Dropout(dropout), nn.Linear(feedforward_dim, dim)
         )
 
     def forward(self, tokens: Tensor, need_maps: bool = False) -> tuple[Tensor, dict[str, Tensor]]:

@@ -1,0 +1,252 @@
+"""Where configurations lie, what types their values have, and what is said about a mistake in them."""
+
+import inspect
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from hydra.errors import HydraException
+from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from torch import Tensor
+
+from mmcse.errors import UserError
+from mmcse.vocabulary import near_miss
+
+TRUSTED_PACKAGES = ("mmcse", "torch", "lightning")
+"""Packages whose classes and functions a configuration may name; `packages=[...]` adds a user's own."""
+
+
+@dataclass
+class RunSettings:
+    """Where a run goes and how it is shown."""
+
+    name: str = MISSING
+    """Folder of this run's kind, below `root`: the experiment, or else the model."""
+    root: str = "runs"
+    """Folder of all runs."""
+    force: bool = False
+    """Start anew, even where the same run has finished or can be resumed."""
+    progress: str = "auto"
+    """"bar", "lines", "none", or "auto": a bar in a terminal, lines elsewhere."""
+    tags: list[str] = field(default_factory=list)
+    """Free words that are kept in the record."""
+
+
+@dataclass
+class EvaluationSettings:
+    """How probabilities become decisions, and which epoch is kept."""
+
+    gate: str = MISSING
+    """Video-level probabilities that gate audio/visual segments; belongs to the method."""
+    threshold: float = 0.5
+    """Least probability of a decision."""
+    select: str = "val/segment/Type"
+    """The score whose best epoch is tested. On validation, never on test."""
+
+
+@dataclass
+class TrainSettings:
+    """The keys of a training configuration; those that hold objects are checked against their signatures."""
+
+    seed: int = MISSING
+    threads: int | None = None
+    packages: list[str] = field(default_factory=list)
+    run: RunSettings = field(default_factory=RunSettings)
+    evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
+    data: Any = MISSING
+    model: Any = MISSING
+    objective: Any = MISSING
+    optimizer: Any = MISSING
+    scheduler: Any = None
+    trainer: Any = MISSING
+
+
+@dataclass
+class EvalSettings:
+    """The keys of an evaluation configuration; what is None comes from the checkpoint."""
+
+    checkpoint: str = MISSING
+    """A checkpoint of a run, or a folder that `mmcse import` wrote."""
+    split: str = "test"
+    """"val" or "test"."""
+    gate: str | None = None
+    threshold: float | None = None
+    json: str | None = None
+    """File for all scores in full precision."""
+    predictions: str | None = None
+    """File (.npz) for the decisions of every video, as `mmcse score` reads them."""
+    packages: list[str] = field(default_factory=list)
+    seed: int = 0
+    data: Any = None
+    trainer: Any = MISSING
+
+
+def config_folder() -> Path:
+    """The folder with the primary configurations: in a checkout beside `src`, in a wheel inside the package."""
+    return _shipped("conf")
+
+
+def experiment_folder() -> Path:
+    """The folder with the experiments."""
+    return _shipped("experiments")
+
+
+def register() -> None:
+    """Make the schemas, and every experiment as the group `experiment`, known to Hydra."""
+    store = ConfigStore.instance()
+    store.store(name="train_schema", node=TrainSettings)
+    store.store(name="eval_schema", node=EvalSettings)
+    for name, file in experiments().items():
+        group, _, leaf = f"experiment/{name}".rpartition("/")
+        store.store(group=group, name=leaf, node=OmegaConf.load(file), package="_global_", provider="experiments")
+
+
+def experiments() -> dict[str, Path]:
+    """Every experiment's name, as `experiment=` takes it, and its file."""
+    root = experiment_folder()
+    files = (file for file in sorted(root.rglob("*.yaml")) if _is_experiment(file, root))
+    return {file.relative_to(root).with_suffix("").as_posix(): file for file in files}
+
+
+def compose_config(name: str, overrides: Sequence[str] = ()) -> DictConfig:
+    """Compose a configuration as the command line does.
+
+    Raises:
+        UserError: an override does not fit; the message names the nearest key or option there is.
+    """
+    try:
+        return _compose(name, overrides)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(explain_composition(error, name, overrides)) from error
+
+
+def explain_composition(error: Exception, name: str, overrides: Sequence[str]) -> str:
+    """One paragraph on a failed composition of configuration `name`, with the nearest key or option where one is."""
+    text = "\n".join(dict.fromkeys(str(e) for e in (error, error.__cause__) if e is not None))
+    if option := re.search(r"Could not find '([^']+)'\s+Available options in '([^']+)':\n((?:\t.+\n?)*)", text):
+        options = option[3].split()
+        hint = near_miss(option[1].removeprefix(f"{option[2]}/"), options)
+        return f"There is no {option[1]!r}.{hint} Available in {option[2]!r}: {', '.join(options)}."
+    if key := re.search(r"Key '[^']+' (?:is not in struct|not in '\w+')\s+full_key: ([\w.]+)", text):
+        parent, _, leaf = key[1].rpartition(".")
+        known = _keys_below(parent, name, overrides)
+        return (
+            f"There is no key {leaf!r} in {parent or 'the configuration'}.{near_miss(leaf, known)} "
+            f"It has: {', '.join(known)}."
+        )
+    if missing := re.search(r"Missing mandatory value: ([\w.]+)", text):
+        return f"{missing[1]} has no default and was not given: add {missing[1]}=VALUE."
+    return text
+
+
+def _compose(name: str, overrides: Sequence[str]) -> DictConfig:
+    register()
+    with initialize_config_dir(str(config_folder()), version_base="1.3"):
+        return compose(name, list(overrides))
+
+
+def _keys_below(parent: str, name: str, overrides: Sequence[str]) -> list[str]:
+    """Keys of a node, after the choices of groups among the overrides and without the values among them."""
+    choices = [o for o in overrides if "." not in o.partition("=")[0] and not o.startswith("-")]
+    for kept in (choices, []):
+        try:
+            config = _compose(name, kept)
+            node = OmegaConf.select(config, parent) if parent else config
+            return [str(key) for key in node]
+        except (HydraException, OmegaConfBaseException, TypeError):
+            continue
+    return []
+
+
+def check_calls(config: DictConfig) -> None:
+    """Check every node with a `_target_` before anything is built, against the signature of its target.
+
+    Raises:
+        UserError: a target cannot be imported or is not trusted, or does not take an argument or a value.
+    """
+    trusted = (*TRUSTED_PACKAGES, *config.get("packages", ()))
+    for path, node in _calls(config, ""):
+        target = str(node["_target_"])
+        if target.split(".")[0] not in trusted:
+            raise UserError(
+                f"{path}._target_ is {target!r}, which is outside the trusted packages ({', '.join(trusted)}). "
+                f"If it is your own code: packages=[{target.split('.')[0]}]"
+            )
+        called = _resolve(target, path)
+        parameters = inspect.signature(called).parameters
+        if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+            continue
+        hints = get_type_hints(called.__init__ if inspect.isclass(called) else called)
+        for name, value in OmegaConf.to_container(node, resolve=True).items():  # type: ignore[union-attr]
+            if str(name).startswith("_"):
+                continue
+            if name not in parameters:
+                raise UserError(
+                    f"{target} takes no argument {name!r} (set at {path}.{name}).{near_miss(str(name), parameters)} "
+                    f"It takes: {', '.join(parameters)}."
+                )
+            if expected := _mismatch(value, hints.get(str(name))):
+                raise UserError(f"{path}.{name} is {value!r}; expected {expected}.")
+
+
+def _shipped(name: str) -> Path:
+    package = Path(__file__).parent
+    inside, beside = package / name, package.parents[1] / name
+    return inside if inside.is_dir() else beside
+
+
+def _is_experiment(file: Path, root: Path) -> bool:
+    """Experiments lie in table folders or at the top; `paper.yaml` and `results` are data."""
+    parts = file.relative_to(root).parts
+    return parts[0] not in ("results", "paper.yaml")
+
+
+def _calls(node: Any, path: str) -> list[tuple[str, DictConfig]]:
+    if not isinstance(node, DictConfig):
+        return []
+    found = [(path, node)] if "_target_" in node else []
+    for key in node:
+        if not OmegaConf.is_missing(node, key):
+            found += _calls(node[key], f"{path}.{key}".lstrip("."))
+    return found
+
+
+def _mismatch(value: Any, hint: Any) -> str:
+    """What a plain type hint expects, where the value is something else; empty where it fits or cannot be told."""
+    options = get_args(hint) if isinstance(hint, UnionType) or get_origin(hint) is Union else (hint,)
+    expected = []
+    for option in options:
+        if get_origin(option) is Literal:
+            fits, words = value in get_args(option), " or ".join(map(repr, get_args(option)))
+        elif option in (bool, int, float, str, NoneType):
+            fits, words = _is_a(value, option), "nothing" if option is NoneType else option.__name__
+        elif option is Tensor:  # cannot be written in a configuration
+            continue
+        else:
+            return ""
+        if fits:
+            return ""
+        expected.append(words)
+    return " or ".join(expected)
+
+
+def _is_a(value: Any, kind: type) -> bool:
+    """`isinstance` of a number, where an integer is a float too, but a truth value is no number."""
+    if isinstance(value, bool):
+        return kind is bool
+    return isinstance(value, (int, float) if kind is float else kind)
+
+
+def _resolve(target: str, path: str) -> Any:
+    module, _, name = target.rpartition(".")
+    try:
+        return getattr(import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UserError(f"{path}._target_ is {target!r}, which cannot be imported: {error}.") from error

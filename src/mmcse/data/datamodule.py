@@ -1,0 +1,141 @@
+"""Videos of a feature bank as batches: what training, validation and test iterate over."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch.distributed as dist
+from torch import cuda
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from mmcse.batch import Batch
+from mmcse.data.bank import BankSplit, FeatureBank
+from mmcse.errors import UserError
+
+
+class VideoDataset(Dataset[Batch]):
+    """A split of a bank, indexed by whole batches: rows in, `Batch` out, without any work per video."""
+
+    def __init__(self, split: BankSplit, true_audio: str = "true_audio") -> None:
+        self.split, self.true_audio = split, true_audio
+
+    def __len__(self) -> int:
+        return len(self.split.ids)
+
+    def __getitem__(self, rows: np.ndarray) -> Batch:
+        return self.split.gather(rows, self.true_audio)
+
+
+class BatchSampler(Sampler[np.ndarray]):
+    """Rows of the next batch. The order is a function of seed and epoch alone, so that a resumed run repeats it.
+
+    Under several processes each takes every n-th row. In evaluation none is seen twice, though processes may get
+    different numbers of rows; in training the last few rows are left out of an epoch where they do not divide.
+
+    Args:
+        num_videos: rows of the split.
+        batch_size: rows of a batch, on each process.
+        shuffle_seed: None keeps the order of the split and all of its rows.
+        epoch: the first epoch, counted from 0.
+    """
+
+    def __init__(self, num_videos: int, batch_size: int, shuffle_seed: int | None = None, epoch: int = 0) -> None:
+        self.num_videos, self.batch_size, self.shuffle_seed, self.epoch = num_videos, batch_size, shuffle_seed, epoch
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by the trainer at the start of each epoch."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        rows = self._own_rows()
+        return (rows[start : start + self.batch_size] for start in range(0, len(rows), self.batch_size))
+
+    def __len__(self) -> int:
+        return -(-len(self._own_rows()) // self.batch_size)
+
+    def _own_rows(self) -> np.ndarray:
+        rank, processes = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+        if self.shuffle_seed is None:
+            return np.arange(rank, self.num_videos, processes)
+        order = np.random.default_rng([self.shuffle_seed, self.epoch]).permutation(self.num_videos)
+        return order[: self.num_videos // processes * processes][rank::processes]
+
+
+class AVVPDataModule(L.LightningDataModule):
+    """Serves the three splits of a feature bank.
+
+    Args:
+        bank: where the features and labels are.
+        batch_size: videos of a training batch.
+        eval_batch_size: videos of a validation or test batch.
+        num_workers: processes that read ahead; 0 reads in the training process, which is fast enough for a bank.
+        seed: of the order of training videos.
+        audio_truth: which annotation of audible events scores are computed against: "original" is the file that
+            published numbers used (where the bank has it), "corrected" the file as it was mended later.
+
+    Raises:
+        UserError: a batch size below one, or an unknown `audio_truth`.
+    """
+
+    def __init__(
+        self,
+        bank: FeatureBank | str | Path,
+        batch_size: int = 64,
+        eval_batch_size: int = 64,
+        num_workers: int = 0,
+        seed: int = 0,
+        audio_truth: str = "original",
+    ) -> None:
+        super().__init__()
+        if min(batch_size, eval_batch_size) < 1:
+            raise UserError(f"Batch sizes must be at least 1; found {batch_size} and {eval_batch_size}.")
+        if audio_truth not in ("original", "corrected"):
+            raise UserError(f"audio_truth is {audio_truth!r}; expected 'original' or 'corrected'.")
+        self.bank = bank if isinstance(bank, FeatureBank) else FeatureBank.open(bank)
+        self.batch_size, self.eval_batch_size, self.num_workers = batch_size, eval_batch_size, num_workers
+        self.seed, self.audio_truth = seed, audio_truth
+        self._first_epoch = 0
+
+    def true_audio(self, split: str) -> str:
+        """Name of the array with a split's annotated audible events: the asked-for one, or the only one there is."""
+        original = "true_audio_original"
+        return (
+            original if self.audio_truth == "original" and original in self.bank.split(split).arrays else "true_audio"
+        )
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Training videos in shuffled batches."""
+        return self._loader("train", self.batch_size, self.seed, self._first_epoch)
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """Validation videos in the order of the split."""
+        return self._loader("val", self.eval_batch_size)
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        """Test videos in the order of the split."""
+        return self._loader("test", self.eval_batch_size)
+
+    def predict_dataloader(self) -> DataLoader[Batch]:
+        """The same as for testing."""
+        return self.test_dataloader()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where a resumed run goes on: its first batches are drawn before the trainer names the epoch."""
+        return {"next_epoch": self.trainer.current_epoch + 1 if self.trainer else 0}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Goes on from the epoch after the checkpoint's."""
+        self._first_epoch = state_dict["next_epoch"]
+
+    def _loader(self, name: str, batch_size: int, shuffle_seed: int | None = None, epoch: int = 0) -> DataLoader[Batch]:
+        dataset = VideoDataset(self.bank.split(name), self.true_audio(name))
+        return DataLoader(
+            dataset,
+            sampler=BatchSampler(len(dataset), batch_size, shuffle_seed, epoch),
+            batch_size=None,  # the sampler's items are whole batches already
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            pin_memory=cuda.is_available(),
+        )

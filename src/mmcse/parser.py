@@ -1,0 +1,118 @@
+"""The LightningModule: a network, its objective, its decoding and its optimiser, and nothing else."""
+
+from collections.abc import Callable, Iterable
+from typing import get_args
+
+import lightning as L
+import numpy as np
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from mmcse.batch import Batch, ParserOutput
+from mmcse.errors import UserError
+from mmcse.evaluation.decode import Gate, decode_output
+from mmcse.evaluation.metric import ParsingMetric
+
+Objective = Callable[[ParserOutput, Batch], dict[str, Tensor]]
+
+
+class VideoParser(L.LightningModule):
+    """Trains and evaluates an audio-visual video parser.
+
+    Logs every loss term as `train/<term>` and every score as `val/<score>` and `test/<score>`.
+
+    Args:
+        network: maps features (audio, visual, motion) and the keyword `auxiliary` to a `ParserOutput`.
+        objective: maps a `ParserOutput` and a `Batch` to named losses, "total" among them.
+        num_classes: K.
+        optimizer: makes the optimiser from the parameters; None for a parser that is only evaluated.
+        scheduler: makes the schedule from the optimiser, stepped every epoch; None keeps the rate constant.
+        gate: which video-level probabilities gate the segments of audio and visual.
+        threshold: least probability of a decision, at segment and video level.
+
+    Raises:
+        UserError: an unknown gate.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        objective: Objective,
+        num_classes: int,
+        optimizer: Callable[[Iterable[nn.Parameter]], Optimizer] | None = None,
+        scheduler: Callable[[Optimizer], LRScheduler] | None = None,
+        gate: Gate = "video/visual",
+        threshold: float = 0.5,
+    ) -> None:
+        super().__init__()
+        if gate not in get_args(Gate):
+            raise UserError(f"The gate is {gate!r}; expected one of {', '.join(get_args(Gate))}.")
+        self.network, self.objective = network, objective
+        self.make_optimizer, self.make_scheduler = optimizer, scheduler
+        self.gate: Gate = gate
+        self.threshold = threshold
+        self.val_metric, self.test_metric = ParsingMetric(num_classes), ParsingMetric(num_classes)
+        self.per_class: dict[str, dict[str, np.ndarray]] = {}
+
+    def forward(self, audio: Tensor, visual: Tensor, motion: Tensor) -> ParserOutput:
+        """Parse videos; the output holds what inference needs."""
+        return self.network(audio, visual, motion, auxiliary=False)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Losses of a batch."""
+        losses = self.objective(self.network(batch.audio, batch.visual, batch.motion), batch)
+        self.log_dict({f"train/{name}": loss.detach() for name, loss in losses.items()}, on_step=False, on_epoch=True,
+                      batch_size=len(batch), sync_dist=True)  # fmt: skip
+        self.log("loss", losses["total"].detach(), prog_bar=True, logger=False, batch_size=len(batch))
+        return losses["total"]
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Adds a batch to the validation scores."""
+        self._score(batch, self.val_metric)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Adds a batch to the test scores."""
+        self._score(batch, self.test_metric)
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs the validation scores."""
+        self._log_scores("val", self.val_metric)
+
+    def on_test_epoch_end(self) -> None:
+        """Logs the test scores, and keeps those of each class in `per_class`."""
+        self.per_class = self.test_metric.per_class()
+        self._log_scores("test", self.test_metric)
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> tuple[tuple[str, ...], Tensor, Tensor]:
+        """Ids of the videos and decisions (B, T, K) for audio and visual."""
+        return batch.ids, *self._decide(self(batch.audio, batch.visual, batch.motion))
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Optimiser and, where there is one, its schedule."""
+        if self.make_optimizer is None:
+            raise ValueError("This parser was made without an optimiser; it can only be evaluated.")
+        optimizer = self.make_optimizer(self.network.parameters())
+        if self.make_scheduler is None:
+            return optimizer
+        return {"optimizer": optimizer, "lr_scheduler": self.make_scheduler(optimizer)}
+
+    def _decide(self, out: ParserOutput) -> tuple[Tensor, Tensor]:
+        return decode_output(out, gate=self.gate, threshold=self.threshold, gate_threshold=self.threshold)
+
+    def _score(self, batch: Batch, metric: ParsingMetric) -> None:
+        if batch.true_audio is None or batch.true_visual is None:
+            raise ValueError("Scores need segment annotations, and this split has none.")
+        out = self(batch.audio, batch.visual, batch.motion)
+        metric.update(*self._decide(out), batch.true_audio, batch.true_visual,
+                      video_pred=out.video_prob >= self.threshold, weak=batch.weak)  # fmt: skip
+
+    def _log_scores(self, stage: str, metric: ParsingMetric) -> None:
+        scores = metric.compute()  # the same on every process
+        metric.reset()
+        # as doubles: a plain float would be logged in single precision
+        self.log_dict({f"{stage}/{name}": torch.tensor(s, dtype=torch.float64) for name, s in scores.items()})
+        if stage == "val":
+            self.log("Type", scores["segment/Type"], prog_bar=True, logger=False)

@@ -1,0 +1,25 @@
+"""Small things to train with: overrides for the smallest simulated data set and the smallest networks."""
+
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from mmcse.configuration import compose_config
+
+NETWORK = (
+    "model.hidden_dim=16",
+    "model.class_dim=8",
+    "model.num_heads=2",
+    "model.num_layers=1",
+    "model.feedforward_dim=8",
+)
+TRAINING = ("trainer.max_epochs=2", "run.progress=none", "data.batch_size=64", "trainer.accelerator=cpu")
+
+
+def data(bank: Path) -> tuple[str, str]:
+    return "data=bank", f"data.bank={bank}"
+
+
+def config(bank: Path, root: Path, *overrides: str) -> DictConfig:
+    """A training configuration of a tiny MM-CSE on a bank, with runs below `root`."""
+    return compose_config("train", (*data(bank), *NETWORK, *TRAINING, f"run.root={root}", *overrides))
