@@ -24,7 +24,7 @@ def finished(smoke_bank, tmp_path_factory):
 
 
 def test_a_run_leaves_checkpoints_curves_configuration_and_record(finished):
-    folder, record = finished
+    folder = finished.folder
     stored = read_record(folder)
     assert stored["status"] == "ok"
     assert set(stored["scores"]["test"]) == set(stored["scores"]["val"]) == SCORES
@@ -84,11 +84,11 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not(finished, s
     assert other.record["identity"] == same.record["identity"]
 
 
-class Stop(Exception):
+class StopError(Exception):
     pass
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt, Stop])
+@pytest.mark.parametrize("error", [KeyboardInterrupt, StopError])
 def test_an_interrupted_run_goes_on_to_the_same_bits(smoke_bank, tmp_path, monkeypatch, error):
     overrides = ("trainer.max_epochs=4",)
     whole = train(tiny.config(smoke_bank, tmp_path / "whole", *overrides))
@@ -109,7 +109,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(smoke_bank, tmp_path, monke
     folder = tmp_path / "broken" / whole.folder.relative_to(tmp_path / "whole")
     stopped = read_record(folder)
     assert stopped["status"] == ("interrupted" if error is KeyboardInterrupt else "failed")
-    assert ("traceback" in stopped) == (error is Stop)
+    assert ("traceback" in stopped) == (error is StopError)
 
     resumed = train(tiny.config(smoke_bank, tmp_path / "broken", *overrides))
     assert resumed.folder == folder

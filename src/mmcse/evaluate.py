@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from mmcse.callbacks.card import CARD
 from mmcse.configuration import check_calls
+from mmcse.data.bank import FeatureBank
 from mmcse.data.datamodule import AVVPDataModule
 from mmcse.errors import MissingFileError, UserError
 from mmcse.evaluation.predictions import save_predictions
@@ -46,7 +47,7 @@ def evaluate(config: DictConfig) -> dict[str, Any]:
     network.load_state_dict(weights)
     datamodule: AVVPDataModule = instantiate(parts.data)
     bank = datamodule.bank
-    _check_fit(card, bank.dims, bank.classes, bank.num_segments, bank.folder)
+    _check_fit(card, bank)
     parser = VideoParser(
         network,
         lambda out, batch: {},
@@ -72,7 +73,9 @@ def evaluate(config: DictConfig) -> dict[str, Any]:
         write_json(config.json, result)
     if config.predictions:
         ids, audio, visual = zip(*trainer.predict(parser, loader) or (), strict=True)
-        save_predictions(config.predictions, [i for batch in ids for i in batch], torch.cat(audio), torch.cat(visual))
+        save_predictions(
+            config.predictions, [i for batch in ids for i in batch], torch.cat(audio).numpy(), torch.cat(visual).numpy()
+        )
     return result
 
 
@@ -101,13 +104,16 @@ def read_checkpoint(file: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]
     return checkpoint[CARD], weights
 
 
-def _check_fit(card: dict[str, Any], dims: dict[str, int], classes: Any, num_segments: int, folder: Path) -> None:
+def _check_fit(card: dict[str, Any], bank: FeatureBank) -> None:
     model = card["model"]
-    found = {f"{stream}_dim": width for stream, width in dims.items()} | {"num_segments": num_segments}
+    found = {f"{stream}_dim": width for stream, width in bank.dims.items()}
+    found["num_segments"] = bank.num_segments
     differences = [f"{name} {model[name]}, data {width}" for name, width in found.items() if model[name] != width]
-    if list(classes) != card["classes"]:
-        differences.append(f"{len(card['classes'])} classes, data {len(classes)} (or in another order)")
+    if list(bank.classes) != card["classes"]:
+        differences.append(f"{len(card['classes'])} classes, data {len(bank.classes)} (or in another order)")
     if differences:
         raise UserError(
-            f"The checkpoint does not fit the features in {folder}: the network has " + "; ".join(differences) + "."
+            f"The checkpoint does not fit the features in {bank.folder}: the network has "
+            + "; ".join(differences)
+            + "."
         )

@@ -86,7 +86,7 @@ def _check(arguments: argparse.Namespace) -> int:
     print("\n".join(report.lines()))
     if arguments.list:
         with atomic_write(arguments.list) as handle:
-            handle.write("\n".join((*report.lines(limit=None), "")).encode())
+            handle.write("\n".join((*report.lines(None), "")).encode())
     return 0 if report.ok else 1
 
 

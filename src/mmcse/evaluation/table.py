@@ -1,12 +1,9 @@
 """The eleven numbers as text for a terminal."""
 
 from collections.abc import Mapping
-from typing import Literal
 
+from mmcse.data.manifest import Kind
 from mmcse.evaluation.fscores import LEVELS, SCORES
-
-Kind = Literal["real", "simulated", "fixture"]
-"""What the scored data are: LLP's or another real set, SimLLP, or a few hand-made videos for tests."""
 
 _HEADLINES: dict[Kind, str] = {
     "real": "real data",

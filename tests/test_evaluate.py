@@ -1,0 +1,93 @@
+"""`mmcse eval` in process: a checkpoint scores what training said it does, and a wrong one is refused by name."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+import tiny
+from mmcse.configuration import compose_config
+from mmcse.data import FeatureBank, simulated_bank
+from mmcse.errors import UserError
+from mmcse.evaluate import evaluate
+from mmcse.evaluation import parsing_scores
+from mmcse.train import train
+
+CPU = ("trainer.accelerator=cpu",)
+
+
+@pytest.fixture(scope="module")
+def run(smoke_bank, tmp_path_factory):
+    return train(tiny.config(smoke_bank, tmp_path_factory.mktemp("runs"), "trainer.max_epochs=3", "optimizer.lr=1e-2"))
+
+
+@pytest.fixture(scope="module")
+def checkpoint(run):
+    return run.folder / "checkpoints" / "best.ckpt"
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_the_checkpoint_scores_what_its_record_says(run, checkpoint, split, capsys):
+    result = evaluate(compose_config("eval", [f"checkpoint={checkpoint}", f"split={split}", *CPU]))
+    assert result["scores"] == run.record["scores"][split]
+    assert result["gate"] == "video/visual"
+    assert "SIMULATED" in capsys.readouterr().out
+
+
+def test_written_scores_and_predictions_agree(run, checkpoint, smoke_bank, tmp_path):
+    json_file, predictions = tmp_path / "scores.json", tmp_path / "predictions.npz"
+    evaluate(
+        compose_config("eval", [f"checkpoint={checkpoint}", f"json={json_file}", f"predictions={predictions}", *CPU])
+    )
+    written = json.loads(json_file.read_text())
+    assert written["scores"] == run.record["scores"]["test"]
+    split = FeatureBank.open(smoke_bank).split("test")
+    with np.load(predictions) as file:
+        ids, audio, visual = (file[name] for name in ("ids", "audio", "visual"))
+    assert tuple(ids) == split.ids
+    scores = parsing_scores(audio, visual, split.arrays["true_audio"], split.arrays["true_visual"])
+    assert scores == pytest.approx({name: written["scores"][name] for name in scores}, abs=1e-9)
+
+
+def test_other_data_of_the_same_shape_can_be_scored(checkpoint, tmp_path):
+    other = simulated_bank(tmp_path / "other", preset="smoke", world=1, progress=False)
+    result = evaluate(compose_config("eval", [f"checkpoint={checkpoint}", *tiny.data(other.folder), *CPU]))
+    assert result["data"]["digest"] == other.digest
+
+
+def test_gate_and_threshold_can_be_changed(run, checkpoint):
+    scores = [
+        evaluate(compose_config("eval", [f"checkpoint={checkpoint}", *CPU, *override]))["scores"]
+        for override in ([], ["gate=none"], ["threshold=0.0"])
+    ]
+    assert scores[0] != scores[1] != scores[2]
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda file: file.unlink(), "There is no checkpoint"),
+        (lambda file: file.write_bytes(b"no checkpoint"), "cannot be read as a checkpoint"),
+        (lambda file: file.write_bytes(file.read_bytes()[:5000]), "cannot be read as a checkpoint"),
+        (lambda file: torch.save({"state_dict": {}}, file), "not written by `mmcse train`"),
+        (lambda file: torch.save(torch.nn.Linear(1, 1), file), "cannot be read as a checkpoint"),
+    ],
+)
+def test_damaged_checkpoints_are_named(checkpoint, tmp_path, damage, said):
+    file = tmp_path / "copy.ckpt"
+    file.write_bytes(checkpoint.read_bytes())
+    damage(file)
+    with pytest.raises(UserError, match=said):
+        evaluate(compose_config("eval", [f"checkpoint={file}", *CPU]))
+
+
+def test_features_that_do_not_fit_are_refused(checkpoint, tmp_path):
+    other = simulated_bank(tmp_path / "narrow", preset="smoke", audio_dim=16, progress=False)
+    with pytest.raises(UserError, match="audio_dim 768, data 16"):
+        evaluate(compose_config("eval", [f"checkpoint={checkpoint}", *tiny.data(other.folder), *CPU]))
+
+
+def test_training_videos_cannot_be_scored(checkpoint):
+    with pytest.raises(UserError, match="expected 'val' or 'test'"):
+        evaluate(compose_config("eval", [f"checkpoint={checkpoint}", "split=train", *CPU]))
