@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 #   make setup PIP_FLAGS="--extra-index-url https://download.pytorch.org/whl/cpu"
 PIP_FLAGS ?=
 ARGS ?=
+# two processes of one thread each: small networks gain nothing from more threads
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 .DEFAULT_GOAL := help
 .PHONY: help setup train test test-fast lint format clean
@@ -24,11 +26,11 @@ train: setup ## simulate a small data set, train MM-CSE on it, test it (a few mi
 	$(BIN)/mmcse train experiment=quickstart $(ARGS)
 
 test: lint ## everything that CI runs: lint, fast tests, slow tests
-	$(BIN)/python -m pytest -m "not slow"
-	$(BIN)/python -m pytest -m slow
+	$(PYTEST) -m "not slow"
+	$(PYTEST) -m slow
 
 test-fast: setup ## the fast tests only (under two minutes)
-	$(BIN)/python -m pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 lint: setup ## ruff and pyright
 	$(BIN)/ruff check .

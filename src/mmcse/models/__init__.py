@@ -1,6 +1,7 @@
 """Networks: plain modules with plain arguments, from features of a video to `mmcse.batch.ParserOutput`."""
 
+from mmcse.models.hybrid import HAN, VALOR
 from mmcse.models.mmcse import MMCSE
 from mmcse.models.pooling import count_parameters
 
-__all__ = ["MMCSE", "count_parameters"]
+__all__ = ["HAN", "MMCSE", "VALOR", "count_parameters"]

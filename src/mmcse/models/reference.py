@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from mmcse.errors import UserError
 from mmcse.models.decoupling import ClassAwareDecoupling
+from mmcse.models.hybrid import HAN, VALOR
 from mmcse.models.mmcse import MMCSE
 
 Names = dict[str, tuple[str, ...]]
@@ -118,16 +119,19 @@ def _decoupling(module: ClassAwareDecoupling, ours: str, m: str) -> Names:
     return names | _linear(f"{ours}.decoder.first", first) | _linear(f"{ours}.decoder.second", second)
 
 
+def _attention(ours: str, theirs: str) -> Names:
+    """`theirs` is a module of PyTorch's own attention."""
+    names = {f"{ours}.in_proj.{part}": (f"{theirs}.in_proj_{part}",) for part in ("weight", "bias")}
+    return names | _linear(f"{ours}.out_proj", f"{theirs}.out_proj")
+
+
 def _fgse_layer(ours: str, theirs: str) -> Names:
     names: Names = {}
     for mode, index, projections in (
         ("intra", 1, {"segment": "glob1", "video": "glob2"}),
         ("cross", 2, {"segment": "glob"}),
     ):
-        attention = f"{theirs}.SECM_{index}.attn"
-        names[f"{ours}.{mode}.secm.in_proj.weight"] = (f"{attention}.in_proj_weight",)
-        names[f"{ours}.{mode}.secm.in_proj.bias"] = (f"{attention}.in_proj_bias",)
-        names |= _linear(f"{ours}.{mode}.secm.out_proj", f"{attention}.out_proj")
+        names |= _attention(f"{ours}.{mode}.secm.attention", f"{theirs}.SECM_{index}.attn")
         for our_name, their_name in projections.items():
             names |= _linear(f"{ours}.{mode}.lgsf.{our_name}", f"{theirs}.LGSF_{index}.{their_name}")
         names |= _linear(f"{ours}.{mode}.projection", f"{theirs}.fc{index}")
@@ -157,3 +161,63 @@ def _(network: MMCSE) -> Names:
 def _(network: MMCSE) -> Mapping[str, tuple[int, ...]]:
     shape = (network.head.linear.weight.shape[-1],)
     return {f"av_enhance.final_norm_{m}.{part}": shape for m in "av" for part in ("weight", "bias")}
+
+
+def _hybrid(network: HAN | VALOR) -> Names:
+    """The part that HAN and VALOR have in common."""
+    names = _front_end()
+    for index in range(len(network.layers)):
+        ours, theirs = f"layers.{index}", f"hat_encoder.layers.{index}"
+        names |= _attention(f"{ours}.self_attention", f"{theirs}.self_attn")
+        names |= _attention(f"{ours}.cross_attention", f"{theirs}.cm_attn")
+        names |= _linear(f"{ours}.attention_norm", f"{theirs}.norm1")
+        names |= _linear(f"{ours}.feedforward.0", f"{theirs}.linear1")
+        names |= _linear(f"{ours}.feedforward.3", f"{theirs}.linear2")
+        names |= _linear(f"{ours}.feedforward_norm", f"{theirs}.norm2")
+    return (
+        names
+        | _linear("head.event", "fc_prob")
+        | _linear("head.temporal", "fc_frame_att")
+        | _linear("head.modality", "fc_av_att")
+    )
+
+
+@reference_names.register
+def _(network: HAN) -> Names:
+    return _hybrid(network)
+
+
+@unused_reference_names.register
+def _(network: HAN) -> Mapping[str, tuple[int, ...]]:
+    width = network.front_end.audio.out_features
+    inner = len(network.get_parameter("layers.0.feedforward.0.bias"))
+    layer = {
+        "self_attn.in_proj_weight": (3 * width, width),
+        "self_attn.in_proj_bias": (3 * width,),
+        "self_attn.out_proj.weight": (width, width),
+        "self_attn.out_proj.bias": (width,),
+        "linear1.weight": (inner, width),
+        "linear1.bias": (inner,),
+        "linear2.weight": (width, inner),
+        "linear2.bias": (width,),
+    }
+    norms = {f"norm{n}.{part}": (width,) for n in (1, 2) for part in ("weight", "bias")}
+    encoders = ("audio_encoder", "visual_encoder", "cmt_encoder")
+    unused = {f"{e}.layers.0.{name}": shape for e in encoders for name, shape in (layer | norms).items()}
+    return unused | {f"{e}.{name}": shape for e in ("cmt_encoder", "hat_encoder") for name, shape in norms.items()}
+
+
+@reference_names.register
+def _(network: VALOR) -> Names:
+    names = _hybrid(network)
+    if isinstance(network.audio_norm, nn.LayerNorm):
+        names |= _linear("audio_norm", "hat_encoder.final_norm_a") | _linear("visual_norm", "hat_encoder.final_norm_v")
+    return names
+
+
+@unused_reference_names.register
+def _(network: VALOR) -> Mapping[str, tuple[int, ...]]:
+    if isinstance(network.audio_norm, nn.LayerNorm):
+        return {}
+    shape = (network.front_end.audio.out_features,)
+    return {f"hat_encoder.final_norm_{m}.{part}": shape for m in "av" for part in ("weight", "bias")}

@@ -3,6 +3,8 @@
 An objective maps a network's output and a batch to named losses; "total" is what the optimiser minimises.
 """
 
+from mmcse.objectives.han import HANObjective
 from mmcse.objectives.mmcse import MMCSEObjective
+from mmcse.objectives.valor import VALORObjective
 
-__all__ = ["MMCSEObjective"]
+__all__ = ["HANObjective", "MMCSEObjective", "VALORObjective"]

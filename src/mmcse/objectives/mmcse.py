@@ -4,7 +4,7 @@ from torch import Tensor
 
 from mmcse.batch import Batch, ParserOutput
 from mmcse.errors import UserError
-from mmcse.objectives.classification import segment_loss, video_loss
+from mmcse.objectives.classification import basic_losses
 from mmcse.objectives.cooccurrence import cooccurrence_loss
 from mmcse.objectives.orthogonality import VisualOrthogonality, orthogonality_loss
 from mmcse.objectives.reconstruction import reconstruction_loss
@@ -59,14 +59,3 @@ class MMCSEObjective:
         if self.weights["cooccurrence"] and out.cooccurrence:
             terms["cooccurrence"] = cooccurrence_loss(out.cooccurrence, batch.pseudo)
         return terms
-
-
-def basic_losses(out: ParserOutput, batch: Batch) -> dict[str, Tensor]:
-    """The three terms of L_basic (equation 7): video level, and segment level for each modality."""
-    audio, visual = out.segment_logits.unbind(dim=2)
-    pseudo_audio, pseudo_visual = batch.pseudo.unbind(dim=2)
-    return {
-        "video": video_loss(out.video_prob, batch.weak),
-        "segment_audio": segment_loss(audio, pseudo_audio),
-        "segment_visual": segment_loss(visual, pseudo_visual),
-    }

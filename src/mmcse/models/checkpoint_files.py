@@ -1,0 +1,283 @@
+"""Networks as files: the authors' checkpoints in and out, and our own folders of weights and a config.
+
+The authors' files are pickles. They are read weights-only: whatever else than tensors lies in one is refused, and
+nothing in it is ever run.
+"""
+
+import inspect
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from mmcse.errors import MissingFileError, UserError
+from mmcse.files import atomic_write, write_json
+from mmcse.models.hybrid import HAN, VALOR
+from mmcse.models.mmcse import MMCSE
+from mmcse.models.reference import load_reference_state, to_reference_state, unused_reference_names
+from mmcse.vocabulary import near_miss
+
+NETWORKS: dict[str, type[nn.Module]] = {"mmcse": MMCSE, "han": HAN, "valor": VALOR}
+"""The networks that have a reference implementation, under the names of the command line and of config files."""
+
+FEATURE_SETS = {(768, 768): "CLAP/CLIP", (128, 2048): "VGGish/ResNet-152"}
+"""Widths of the audio and the appearance stream -> the features that have them."""
+
+WEIGHTS_FILE, CONFIG_FILE = "network.safetensors", "network.json"
+
+_WRAPPERS = ("state_dict", "model")
+"""Keys under which training scripts put the state dict when they save more than that."""
+
+Arguments = dict[str, Any]
+"""Keyword arguments that build a network."""
+
+
+@dataclass(frozen=True)
+class Recognised:
+    """What a reference state is, as far as its names and shapes tell."""
+
+    network: str
+    """A name of `NETWORKS`."""
+    sizes: Arguments
+    """The arguments that shapes tell: widths, classes, layers. Heads, segments and the place of norms are not."""
+
+    def __str__(self) -> str:
+        widths = self.sizes["audio_dim"], self.sizes["visual_dim"]
+        features = FEATURE_SETS.get(widths, f"features of {widths[0]} (audio) and {widths[1]} (visual) numbers")
+        sizes = ", ".join(f"{name} {self.sizes[name]}" for name in ("hidden_dim", "num_layers", "num_classes"))
+        return f"{NETWORKS[self.network].__name__} on {features} ({sizes})"
+
+
+def read_reference_checkpoint(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """Read a PyTorch checkpoint's tensors, without running anything that lies in the file.
+
+    A state dict under "state_dict" or "model" is unwrapped, and the "module." that nn.DataParallel adds is removed.
+
+    Args:
+        path: a file written by `torch.save`.
+
+    Returns:
+        The authors' parameter names and tensors, on the CPU.
+
+    Raises:
+        MissingFileError: there is no such file.
+        UserError: the file is none of PyTorch's, is damaged, holds other objects than tensors, or no state dict.
+    """
+    if not Path(path).is_file():
+        raise MissingFileError(f"There is no file {path}. Expected a checkpoint (a PyTorch state dict).")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # where a file is damaged decides what PyTorch raises
+        if refused := re.search(r"GLOBAL (\S+)", str(error)):
+            raise UserError(
+                f"{path} holds more than tensors: it would load {refused[1]}, and loading objects runs code, so "
+                "nothing was read. If you trust its origin, save the plain weights where the file was made: "
+                "torch.save(network.state_dict(), ...)."
+            ) from error
+        raise UserError(
+            f"{path} cannot be read: it is damaged (an unfinished download?) or not a PyTorch checkpoint. "
+            "Expected a state dict written by torch.save."
+        ) from error
+    while isinstance(state, Mapping) and (wrapper := next((w for w in _WRAPPERS if w in state), None)):
+        state = state[wrapper]
+    if not isinstance(state, Mapping) or not state or not all(isinstance(t, Tensor) for t in state.values()):
+        raise UserError(
+            f"{path} holds {_summary(state)}. Expected a state dict: parameter names and tensors, "
+            "plain or under 'state_dict' or 'model'."
+        )
+    prefixed = all(str(name).startswith("module.") for name in state)
+    return {str(name).removeprefix("module.") if prefixed else str(name): t for name, t in state.items()}
+
+
+def recognise(state: Mapping[str, Tensor], model: str | None = None) -> Recognised:
+    """Tell from names and shapes which network a reference state belongs to.
+
+    Args:
+        state: the authors' names and tensors.
+        model: what the user takes it for, a name of `NETWORKS`; None leaves it to the names.
+
+    Raises:
+        UserError: the state is of none of the networks, of another one than `model`, or incomplete.
+    """
+    if model is not None and model not in NETWORKS:
+        raise UserError(f"There is no model {model!r}.{near_miss(model, NETWORKS)} Known: {', '.join(NETWORKS)}.")
+    candidates = _candidates(state)
+    if not candidates:
+        raise UserError(
+            f"This is no checkpoint of MM-CSE, HAN or VALOR; it has {len(state)} tensors, for instance "
+            f"{', '.join(sorted(state)[:3])}. (Checkpoints of this suite's own runs need no import.)"
+        )
+    if model is None and len(candidates) > 1:
+        raise UserError(
+            f"This may be {' or '.join(candidates)}: the parameters that both use have the same names. "
+            "Say which with --model."
+        )
+    name = model if model in candidates else candidates[0]
+    found = Recognised(name, _sizes(state, name))
+    if model is not None and model != name:
+        raise UserError(f"This looks like {found}, not like {NETWORKS[model].__name__}. Use --model {name}.")
+    return found
+
+
+def import_checkpoint(
+    path: str | os.PathLike[str], model: str | None = None, **overrides: Any
+) -> tuple[nn.Module, Arguments]:
+    """Build the network of one of the authors' checkpoints.
+
+    Args:
+        path: a file written by the reference implementation of MM-CSE, HAN or VALOR.
+        model: the network it is expected to be, a name of `NETWORKS`; None takes what it looks like.
+        overrides: arguments of the network that shapes do not tell (num_heads, num_segments, VALOR's norm), where
+            they differ from the method's defaults.
+
+    Returns:
+        The network in evaluation mode, and all arguments that build it.
+
+    Raises:
+        UserError: the file cannot be read, is of another model, or does not fit; the message says what it looks like
+            and which parameters are missing or unknown or have another shape.
+    """
+    state = read_reference_checkpoint(path)
+    try:
+        found = recognise(state, model)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    build = NETWORKS[found.network]
+    defaults = {name: parameter.default for name, parameter in inspect.signature(build).parameters.items()}
+    for name in overrides:
+        if name not in defaults:
+            raise UserError(f"{build.__name__} has no argument {name!r}.{near_miss(name, defaults)}")
+    arguments = defaults | found.sizes | overrides
+    try:
+        network = build(**arguments)
+        load_reference_state(network, state)
+    except UserError as error:
+        raise UserError(f"{path} looks like {found}, but does not fit. {error}") from error
+    return network.eval(), arguments
+
+
+def export_reference(network: nn.Module, path: str | os.PathLike[str]) -> None:
+    """Write a network's weights as a state dict that the authors' code loads, strictly.
+
+    Parameters that their networks have and never use are written as zeros.
+
+    Args:
+        network: one of the suite's networks with a reference implementation.
+        path: the file to write; one that exists is replaced.
+
+    Raises:
+        UserError: there is no reference implementation of this network.
+    """
+    state = {name: tensor.cpu() for name, tensor in to_reference_state(network).items()}
+    state |= {name: torch.zeros(shape) for name, shape in unused_reference_names(network).items()}
+    with atomic_write(path) as handle:
+        torch.save(state, handle)
+
+
+def save_network(
+    folder: str | os.PathLike[str], network: nn.Module, arguments: Arguments, source: Mapping[str, Any] | None = None
+) -> None:
+    """Write a network as a folder: its weights as safetensors, and a JSON config that says how to build it.
+
+    Args:
+        folder: created where it is missing; a network that lies there is replaced.
+        network: an instance of one of `NETWORKS`.
+        arguments: what it was built with.
+        source: where the weights come from, for the reader of the config: file, checksum, run.
+
+    Raises:
+        UserError: the network is none of `NETWORKS`, or the disk is full.
+    """
+    name = next((name for name, build in NETWORKS.items() if type(network) is build), None)
+    if name is None:
+        raise UserError(f"A {type(network).__name__} cannot be saved this way. Expected: {', '.join(NETWORKS)}.")
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    (Path(folder) / CONFIG_FILE).unlink(
+        missing_ok=True
+    )  # interrupted here, the folder holds no network, not a mixed one
+    with atomic_write(Path(folder) / WEIGHTS_FILE) as handle:
+        handle.write(safetensors.torch.save(weights))
+    write_json(Path(folder) / CONFIG_FILE, {"network": name, "arguments": arguments, "source": source or {}})
+
+
+def load_network(folder: str | os.PathLike[str]) -> tuple[nn.Module, Arguments]:
+    """Read back what `save_network` wrote.
+
+    Returns:
+        The network in evaluation mode, and the arguments that build it.
+
+    Raises:
+        MissingFileError: the folder lacks the config or the weights.
+        UserError: one of the two files is damaged, or they do not fit each other.
+    """
+    config_file, weights_file = Path(folder) / CONFIG_FILE, Path(folder) / WEIGHTS_FILE
+    for file in (config_file, weights_file):
+        if not file.is_file():
+            raise MissingFileError(f"There is no {file.name} in {folder}. Expected a folder written by `mmcse import`.")
+    try:
+        config = json.loads(config_file.read_bytes())
+        build, arguments = NETWORKS[config["network"]], config["arguments"]
+        network = build(**arguments)
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{config_file} does not describe a network ({error!r}). Import it again.") from error
+    try:
+        network.load_state_dict(safetensors.torch.load_file(weights_file))
+    except (SafetensorError, RuntimeError) as error:
+        raise UserError(f"{weights_file} does not fit {config_file.name}, or is damaged. {error}") from error
+    return network.eval(), arguments
+
+
+def _candidates(state: Mapping[str, Tensor]) -> list[str]:
+    """The networks that a state may belong to, by the modules that only they have."""
+    modules = {".".join(name.split(".")[:depth]) for name in state for depth in (1, 2)}
+    if modules & {"a_unmix", "v_unmix", "av_enhance"}:
+        return ["mmcse"]
+    if modules & {"audio_encoder", "visual_encoder", "cmt_encoder", "hat_encoder.norm1"}:
+        return ["han"]
+    if modules & {"hat_encoder.final_norm_a", "hat_encoder.final_norm_v"}:
+        return ["valor"]
+    return ["han", "valor"] if "hat_encoder" in modules else []
+
+
+def _sizes(state: Mapping[str, Tensor], network: str) -> Arguments:
+    """The arguments that the shapes of a state tell."""
+
+    def size(name: str, axis: int) -> int:
+        if name not in state:
+            raise UserError(f"This looks like {NETWORKS[network].__name__}, but {name} is missing.")
+        return state[name].shape[axis] if state[name].ndim else 0
+
+    def count(prefix: str) -> int:
+        """Members of a module list."""
+        return len({name.removeprefix(prefix).split(".")[0] for name in state if name.startswith(prefix)})
+
+    encoder = "av_enhance" if network == "mmcse" else "hat_encoder"
+    sizes = {
+        "audio_dim": size("fc_a.weight", -1),
+        "visual_dim": size("fc_v.weight", -1),
+        "motion_dim": size("fc_st.weight", -1),
+        "num_classes": count("fc_prob.fc.") if network == "mmcse" else size("fc_prob.weight", 0),
+        "hidden_dim": size("fc_a.weight", 0),
+        "num_layers": count(f"{encoder}.layers."),
+        "feedforward_dim": size(f"{encoder}.layers.0.linear1.weight", 0),
+    }
+    if network == "mmcse":
+        sizes["class_dim"] = size("a_unmix.0.1.weight", 0)
+        sizes["visual_decoupler_linears"] = 2 if "v_unmix.0.4.weight" in state else 1
+    return sizes
+
+
+def _summary(content: object) -> str:
+    """What was found instead of a state dict, in a few words."""
+    if not isinstance(content, Mapping):
+        return f"a {type(content).__name__}"
+    kinds = [f"{name!r}: {type(value).__name__}" for name, value in list(content.items())[:5]]
+    return f"a dict of {len(content)} entries" + (f" ({', '.join(kinds)})" if kinds else "")

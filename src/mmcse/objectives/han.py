@@ -1,0 +1,35 @@
+"""The objective of HAN: the weak label of the video supervises each modality, too."""
+
+from torch import Tensor
+
+from mmcse.batch import Batch, ParserOutput
+from mmcse.errors import UserError
+from mmcse.objectives.classification import video_loss
+
+
+class HANObjective:
+    """Multi-instance loss of the video and individual-guided losses of its modalities (HAN, section 4.4).
+
+    An event of a video need not be visible: the label that guides the visual modality is smoothed towards 1/2.
+
+    Args:
+        visual_smoothing: epsilon; the visual label is (1 - epsilon) y + epsilon / 2.
+
+    Raises:
+        UserError: epsilon lies outside [0, 1].
+    """
+
+    def __init__(self, visual_smoothing: float = 0.1) -> None:
+        if not 0 <= visual_smoothing <= 1:
+            raise UserError(f"visual_smoothing is {visual_smoothing}; expected a number from 0 to 1.")
+        self.visual_smoothing = visual_smoothing
+
+    def __call__(self, out: ParserOutput, batch: Batch) -> dict[str, Tensor]:
+        """The terms "video", "audio" and "visual", and their sum as "total"; needs no pseudo labels."""
+        smoothed = (1 - self.visual_smoothing) * batch.weak + self.visual_smoothing / 2
+        terms = {
+            "video": video_loss(out.video_prob, batch.weak),
+            "audio": video_loss(out.audio_prob, batch.weak),
+            "visual": video_loss(out.visual_prob, smoothed),
+        }
+        return {"total": terms["video"] + terms["audio"] + terms["visual"], **terms}

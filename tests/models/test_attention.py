@@ -1,0 +1,67 @@
+"""Our attention against PyTorch's own module: values, maps, and how training starts."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from mmcse.models.attention import Attention
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.integers(1, 4),
+    st.integers(1, 4),
+    st.lists(st.integers(1, 3), min_size=1, max_size=3),
+    st.integers(1, 6),
+    st.booleans(),
+    st.booleans(),
+)
+def test_values_and_maps_are_those_of_pytorch(heads, head_dim, leading, tokens, training, cross):
+    dim = heads * head_dim
+    attention = Attention(dim, heads, dropout=0.0).double().train(training)
+    theirs = nn.MultiheadAttention(dim, heads, batch_first=True).double()
+    nn.init.normal_(attention.in_proj.bias)
+    nn.init.normal_(attention.out_proj.bias)
+    theirs.load_state_dict(
+        {
+            "in_proj_weight": attention.in_proj.weight,
+            "in_proj_bias": attention.in_proj.bias,
+            "out_proj.weight": attention.out_proj.weight,
+            "out_proj.bias": attention.out_proj.bias,
+        }
+    )
+    query = torch.randn(*leading, tokens, dim, dtype=torch.float64)
+    context = torch.randn_like(query) if cross else query
+    rows = context.flatten(0, -3)
+    expected, weights = theirs(query.flatten(0, -3), rows, rows, need_weights=True)
+    for need_map in (False, True):
+        gathered, attention_map = attention(query, context, need_map)
+        torch.testing.assert_close(gathered, expected.view_as(query), rtol=1e-9, atol=1e-10)
+        assert (attention_map is not None) == need_map
+    torch.testing.assert_close(attention_map, weights.view(*leading, tokens, tokens), rtol=1e-9, atol=1e-10)
+
+
+def test_starts_as_pytorchs_module():
+    torch.manual_seed(0)
+    ours, theirs = Attention(64, 4, 0.1), nn.MultiheadAttention(64, 4)
+    for our_weight, their_weight in (
+        (ours.in_proj.weight, theirs.in_proj_weight),
+        (ours.out_proj.weight, theirs.out_proj.weight),
+    ):  # both uniform: the largest entry tells the bound
+        assert float(our_weight.detach().abs().max()) == pytest.approx(
+            float(their_weight.detach().abs().max()), rel=0.01
+        )
+    assert not ours.in_proj.bias.any()
+    assert not ours.out_proj.bias.any()
+
+
+def test_dropout_is_on_the_weights_while_training_only():
+    torch.manual_seed(0)
+    attention = Attention(4, 1, dropout=0.5).double()
+    tokens = torch.randn(50, 6, 4, dtype=torch.float64)
+    _, weights = attention(tokens, tokens, need_map=True)
+    assert (weights == 0).double().mean() == pytest.approx(0.5, abs=0.1)
+    _, weights = attention.eval()(tokens, tokens, need_map=True)
+    torch.testing.assert_close(weights.sum(-1), torch.ones(50, 6, dtype=torch.float64))
