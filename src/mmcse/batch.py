@@ -15,6 +15,8 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
+from mmcse.errors import UserError
+
 MODALITIES = ("audio", "visual")
 
 
@@ -63,7 +65,7 @@ class Batch:
     def pseudo(self) -> Tensor:
         """(B, T, 2, K) pseudo labels of both modalities, laid out as `ParserOutput.segment_logits`."""
         if self.pseudo_audio is None or self.pseudo_visual is None:
-            raise ValueError("This objective needs segment pseudo labels, and the batch has none.")
+            raise UserError("This objective needs segment pseudo labels, and the batch has none.")
         return torch.stack((self.pseudo_audio, self.pseudo_visual), dim=2)
 
 

@@ -9,12 +9,13 @@ import os
 import sys
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 from mmcse import __version__
-from mmcse.commands import data, score
+from mmcse.commands import collect, data, efficiency, floors, import_, report, score
 from mmcse.errors import UserError
 
-EXIT_MISTAKE, EXIT_INTERRUPTED = 2, 130
+EXIT_FAILED, EXIT_MISTAKE, EXIT_INTERRUPTED = 1, 2, 130
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -38,10 +39,15 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\nmmcse: stopped. What was complete is kept; the same command goes on from there.", file=sys.stderr)
         return EXIT_INTERRUPTED
+    except BrokenPipeError:  # whoever read our output, such as `head`, has left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the exit fails in writing the rest
+        return EXIT_FAILED
 
 
 def _train(argv: list[str]) -> int:
     from omegaconf import DictConfig
+
+    from mmcse.runs.sweep import Journal, conclude, journaled
 
     def job(config: DictConfig) -> float:
         from mmcse.train import summary, train
@@ -50,7 +56,11 @@ def _train(argv: list[str]) -> int:
         print(summary(run))
         return run.record["scores"]["test"]["Avg"]
 
-    return _hydra("train", job, argv)
+    Journal.folder = None
+    status = _hydra("train", job, argv, journaled)
+    if Journal.folder:
+        print(f"\n{conclude(Journal.folder)}")
+    return status
 
 
 def _eval(argv: list[str]) -> int:
@@ -64,30 +74,55 @@ def _eval(argv: list[str]) -> int:
     return _hydra("eval", job, argv)
 
 
-def _hydra(name: str, job: Callable, argv: list[str]) -> int:
+def _hydra(name: str, job: Callable, argv: list[str], wrapper: Callable[[Callable], Callable] | None = None) -> int:
     """Run a Hydra application, and say what is wrong in one paragraph where the user can mend it."""
     import hydra
+    from hydra.core.hydra_config import HydraConfig
     from hydra.errors import HydraException
+    from hydra.types import RunMode
+    from omegaconf import DictConfig
     from omegaconf.errors import OmegaConfBaseException
 
-    from mmcse.configuration import config_folder, explain_composition, register
+    from mmcse.configuration import register
+
+    mistakes: list[UserError] = []
+
+    def guarded(config: DictConfig) -> Any:
+        """The job, keeping its mistakes from Hydra, which would list every override."""
+        _quieten_lightning()  # here, because jobs of a sweep may run in processes of their own
+        try:
+            return job(config)
+        except (UserError, HydraException, OmegaConfBaseException) as error:
+            mistake = _mistake(error, name, argv)
+            if HydraConfig.get().mode == RunMode.MULTIRUN:
+                raise mistake from None
+            return mistakes.append(mistake)
 
     register()
-    _quieten_lightning()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors through to us
-    program, sys.argv = sys.argv, [f"mmcse {name}", *argv]
+    ordered = sorted(argv, key=lambda word: word not in ("-m", "--multirun"))  # argparse knows it among words only so
+    program, sys.argv = sys.argv, [f"mmcse {name}", *ordered]
     try:
-        hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=name)(job)()
+        hydra.main(version_base="1.3", config_path=None, config_name=name)(wrapper(guarded) if wrapper else guarded)()
     except (HydraException, OmegaConfBaseException) as error:
-        cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, UserError):
-            cause = cause.__cause__
-        if cause is not None:
-            raise cause from None
-        raise UserError(explain_composition(error, name, argv)) from error
+        raise _mistake(error, name, argv) from error
     finally:
         sys.argv = program
+    if mistakes:
+        raise mistakes[0]
     return 0
+
+
+def _mistake(error: Exception, name: str, argv: list[str]) -> UserError:
+    """The mistake behind an error: the one it was raised from, or else what is wrong with the configuration."""
+    from mmcse.configuration import explain_composition
+
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, UserError):
+            return cause
+        cause = cause.__cause__
+    return UserError(explain_composition(error, name, argv))
 
 
 def _quieten_lightning() -> None:
@@ -110,6 +145,6 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     commands.add_parser("train", help="train a parser and test its best epoch (Hydra: key=value)")
     commands.add_parser("eval", help="score a checkpoint (Hydra: key=value)")
-    for command in (score, data):
+    for command in (score, floors, data, import_, efficiency, collect, report):
         command.add(commands)
     return parser

@@ -4,12 +4,13 @@ import inspect
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from hydra import compose, initialize_config_dir
+from hydra import compose, initialize
 from hydra.core.config_store import ConfigStore
 from hydra.errors import HydraException
 from omegaconf import MISSING, DictConfig, OmegaConf
@@ -98,14 +99,33 @@ def experiment_folder() -> Path:
     return _shipped("experiments")
 
 
+@cache
 def register() -> None:
-    """Make the schemas, and every experiment as the group `experiment`, known to Hydra."""
+    """Make the schemas, all of `conf`, and every experiment as the group `experiment`, known to Hydra.
+
+    The files are read once, here: a sweep composes the configuration of a job only when that job starts, and what is
+    edited meanwhile must not leak in.
+    """
     store = ConfigStore.instance()
     store.store(name="train_schema", node=TrainSettings)
     store.store(name="eval_schema", node=EvalSettings)
+    for file in sorted(config_folder().rglob("*.yaml")):
+        _store(file.relative_to(config_folder()).with_suffix("").as_posix(), file, _package(file), "conf")
     for name, file in experiments().items():
-        group, _, leaf = f"experiment/{name}".rpartition("/")
-        store.store(group=group, name=leaf, node=OmegaConf.load(file), package="_global_", provider="experiments")
+        _store(f"experiment/{name}", file, "_global_", "experiments")
+
+
+def _store(name: str, file: Path, package: str | None, provider: str) -> None:
+    group, _, leaf = name.rpartition("/")
+    ConfigStore.instance().store(
+        group=group or None, name=leaf, node=OmegaConf.load(file), package=package, provider=provider
+    )
+
+
+def _package(file: Path) -> str | None:
+    """Where a file's keys go, if it says so in its first line (`# @package PLACE`)."""
+    package = re.match(r"#\s*@package\s+(\S+)", file.read_text(encoding="utf-8"))
+    return package and package[1]
 
 
 def experiments() -> dict[str, Path]:
@@ -137,9 +157,10 @@ def explain_composition(error: Exception, name: str, overrides: Sequence[str]) -
     if key := re.search(r"Key '[^']+' (?:is not in struct|not in '\w+')\s+full_key: ([\w.]+)", text):
         parent, _, leaf = key[1].rpartition(".")
         known = _keys_below(parent, name, overrides)
+        more = f" Another argument of its target is added by +{key[1]}=VALUE." if "_target_" in known else ""
         return (
             f"There is no key {leaf!r} in {parent or 'the configuration'}.{near_miss(leaf, known)} "
-            f"It has: {', '.join(known)}."
+            f"It has: {', '.join(known)}.{more}"
         )
     if missing := re.search(r"Missing mandatory value: ([\w.]+)", text):
         return f"{missing[1]} has no default and was not given: add {missing[1]}=VALUE."
@@ -148,7 +169,7 @@ def explain_composition(error: Exception, name: str, overrides: Sequence[str]) -
 
 def _compose(name: str, overrides: Sequence[str]) -> DictConfig:
     register()
-    with initialize_config_dir(str(config_folder()), version_base="1.3"):
+    with initialize(config_path=None, version_base="1.3"):
         return compose(name, list(overrides))
 
 
@@ -203,9 +224,9 @@ def _shipped(name: str) -> Path:
 
 
 def _is_experiment(file: Path, root: Path) -> bool:
-    """Experiments lie in table folders or at the top; `paper.yaml` and `results` are data."""
+    """Experiments lie in table folders or at the top; `paper.yaml`, `parity.yaml` and `results` are data."""
     parts = file.relative_to(root).parts
-    return parts[0] not in ("results", "paper.yaml")
+    return parts[0] not in ("results", "paper.yaml", "parity.yaml")
 
 
 def _calls(node: Any, path: str) -> list[tuple[str, DictConfig]]:

@@ -1,6 +1,7 @@
 """Scoring a checkpoint: rebuild the network from what the checkpoint says of itself, and test it."""
 
 import pickle
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,16 +9,21 @@ import lightning as L
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
+from torch import nn
 
+import mmcse.models
 from mmcse.callbacks.card import CARD
-from mmcse.configuration import check_calls
+from mmcse.configuration import EvaluationSettings, check_calls, config_folder
 from mmcse.data.bank import FeatureBank
 from mmcse.data.datamodule import AVVPDataModule
 from mmcse.errors import MissingFileError, UserError
+from mmcse.evaluation.breakdown import breakdown_table, duration_bins, duration_breakdown
 from mmcse.evaluation.predictions import save_predictions
 from mmcse.evaluation.table import score_table
 from mmcse.files import write_json
+from mmcse.models.checkpoint_files import load_network, network_name
 from mmcse.parser import VideoParser
+from mmcse.vocabulary import LLP_CLASSES
 
 
 def evaluate(config: DictConfig) -> dict[str, Any]:
@@ -35,18 +41,9 @@ def evaluate(config: DictConfig) -> dict[str, Any]:
     if config.split not in ("val", "test"):
         raise UserError(f"split is {config.split!r}; expected 'val' or 'test': training videos are not annotated.")
     card, weights = read_checkpoint(Path(config.checkpoint))
-    parts = OmegaConf.create(
-        {
-            "model": card["model"],
-            "data": card["data"] if config.data is None else OmegaConf.to_container(config.data, resolve=True),
-            "packages": [*card["packages"], *config.packages],
-        }
-    )
-    check_calls(parts)
-    network = instantiate(parts.model)
-    network.load_state_dict(weights)
-    datamodule: AVVPDataModule = instantiate(parts.data)
+    datamodule = _data(config, card)
     bank = datamodule.bank
+    network = rebuild(card, weights, config.packages)
     _check_fit(card, bank)
     parser = VideoParser(
         network,
@@ -58,35 +55,66 @@ def evaluate(config: DictConfig) -> dict[str, Any]:
     trainer: L.Trainer = instantiate(config.trainer, enable_checkpointing=False, enable_progress_bar=False)
     loader = datamodule.val_dataloader() if config.split == "val" else datamodule.test_dataloader()
     [scores] = trainer.test(parser, loader, verbose=False)
+    true_audio = datamodule.true_audio(config.split)
     result = {
         "checkpoint": str(config.checkpoint),
         "split": config.split,
         "gate": parser.gate,
         "threshold": parser.threshold,
-        "audio_truth": datamodule.true_audio(config.split),
+        "audio_truth": true_audio,
         "data": {"kind": bank.kind, "digest": bank.digest},
         "scores": {name.removeprefix("test/"): score for name, score in scores.items()},
         "per_class": parser.per_class,
     }
     print(score_table(result["scores"], kind=bank.kind, title=f"{config.split} · {config.checkpoint}"))
-    if config.json:
-        write_json(config.json, result)
-    if config.predictions:
-        ids, audio, visual = zip(*trainer.predict(parser, loader) or (), strict=True)
-        save_predictions(
-            config.predictions, [i for batch in ids for i in batch], torch.cat(audio).numpy(), torch.cat(visual).numpy()
-        )
+    if config.json or config.predictions:
+        ids, *decided = zip(*trainer.predict(parser, loader) or (), strict=True)
+        audio, visual = (torch.cat(batches).numpy() for batches in decided)
+        truth = bank.split(config.split).arrays
+        bins = duration_bins(bank.num_segments)
+        by_duration = duration_breakdown(audio, visual, truth[true_audio], truth["true_visual"], bins)
+        result |= {"duration_bins": [str(b) for b in bins], "per_duration": by_duration}
+        print(breakdown_table(by_duration, bins))
+        if config.json:
+            write_json(config.json, result)
+        if config.predictions:
+            save_predictions(config.predictions, [i for batch in ids for i in batch], audio, visual)
     return result
 
 
-def read_checkpoint(file: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-    """A run's checkpoint: its card, and the weights of its network.
+def rebuild(card: dict[str, Any], weights: dict[str, torch.Tensor], packages: Sequence[str] = ()) -> nn.Module:
+    """The network that a checkpoint holds.
 
-    Loaded weights-only: nothing in the file is executed.
+    Args:
+        card: what the checkpoint says of itself.
+        weights: of its network.
+        packages: packages to trust, besides those of the run.
+
+    Raises:
+        UserError: the card names code that is not trusted or not there, or arguments that it does not take.
+    """
+    parts = OmegaConf.create({"model": card["model"], "packages": [*card["packages"], *packages]})
+    check_calls(parts)
+    network = instantiate(parts.model)
+    network.load_state_dict(weights)
+    return network
+
+
+def read_checkpoint(file: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """A run's checkpoint, or an imported network: its card, and the weights of its network.
+
+    Read weights-only: nothing in the file is executed. An imported network is evaluated by the protocol of its method;
+    its card names no data.
+
+    Args:
+        file: a checkpoint, or a folder that `mmcse import` wrote.
 
     Raises:
         UserError: the file is missing, damaged, or not a checkpoint of this suite.
     """
+    if file.is_dir():
+        network, arguments = load_network(file)
+        return _card_of_import(network, arguments), network.state_dict()
     try:
         checkpoint = torch.load(file, map_location="cpu", weights_only=True)
     except FileNotFoundError:
@@ -102,6 +130,31 @@ def read_checkpoint(file: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]
     prefix = "network."
     weights = {n.removeprefix(prefix): t for n, t in checkpoint["state_dict"].items() if n.startswith(prefix)}
     return checkpoint[CARD], weights
+
+
+def _card_of_import(network: nn.Module, arguments: dict[str, Any]) -> dict[str, Any]:
+    method = OmegaConf.load(config_folder() / "model" / f"{network_name(network)}.yaml")
+    return {
+        "model": {"_target_": f"{mmcse.models.__name__}.{type(network).__name__}", **arguments},
+        "evaluation": {"gate": method.evaluation.gate, "threshold": EvaluationSettings.threshold},
+        "packages": [],
+        "classes": list(LLP_CLASSES),
+        "data": None,
+    }
+
+
+def _data(config: DictConfig, card: dict[str, Any]) -> AVVPDataModule:
+    settings = card["data"] if config.data is None else OmegaConf.to_container(config.data, resolve=True)
+    if settings is None:
+        model = card["model"]
+        raise UserError(
+            f"{config.checkpoint} was imported and names no data; its features are {model['audio_dim']} (audio) and "
+            f"{model['visual_dim']} (visual) numbers wide. Add data=llp_clip_clap (768, 768) or data=llp_vggish_resnet "
+            "(128, 2048) with data.bank.features=... data.bank.annotations=..., or data=bank data.bank=..."
+        )
+    parts = OmegaConf.create({"data": settings, "packages": [*card["packages"], *config.packages]})
+    check_calls(parts)
+    return instantiate(parts.data)
 
 
 def _check_fit(card: dict[str, Any], bank: FeatureBank) -> None:

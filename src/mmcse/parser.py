@@ -94,7 +94,10 @@ class VideoParser(L.LightningModule):
         """Optimiser and, where there is one, its schedule."""
         if self.make_optimizer is None:
             raise ValueError("This parser was made without an optimiser; it can only be evaluated.")
-        optimizer = self.make_optimizer(self.network.parameters())
+        try:
+            optimizer = self.make_optimizer(self.network.parameters())
+        except ValueError as error:  # how the optimisers of PyTorch refuse a value
+            raise UserError(f"The optimizer cannot be made: {error}.") from error
         if self.make_scheduler is None:
             return optimizer
         return {"optimizer": optimizer, "lr_scheduler": self.make_scheduler(optimizer)}
@@ -104,7 +107,7 @@ class VideoParser(L.LightningModule):
 
     def _score(self, batch: Batch, metric: ParsingMetric) -> None:
         if batch.true_audio is None or batch.true_visual is None:
-            raise ValueError("Scores need segment annotations, and this split has none.")
+            raise UserError("Scores need the annotation of every segment, and this split has none.")
         out = self(batch.audio, batch.visual, batch.motion)
         metric.update(*self._decide(out), batch.true_audio, batch.true_visual,
                       video_pred=out.video_prob >= self.threshold, weak=batch.weak)  # fmt: skip

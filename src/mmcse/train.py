@@ -207,7 +207,10 @@ def _uninterrupted(method: Any, trainer: L.Trainer, *args: Any, **kwargs: Any) -
 
 
 def _check_settings(config: DictConfig) -> None:
-    """What would otherwise only be noticed when it is used, an epoch later."""
+    """What would otherwise only be noticed when it is used, an epoch later or deep inside a library."""
+    for name, least in (("seed", 0), ("threads", 1), ("trainer.max_epochs", 1)):
+        if (value := OmegaConf.select(config, name)) is not None and value < least:
+            raise UserError(f"{name} is {value}; expected {least} or more.")
     if config.run.progress not in PROGRESS:
         raise UserError(f"run.progress is {config.run.progress!r}; expected one of {', '.join(PROGRESS)}.")
     selectable = [f"val/{name}" for name in (*SCORE_KEYS, "Avg", "video/F1", "video/F1_macro")]

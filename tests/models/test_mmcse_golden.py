@@ -73,6 +73,7 @@ def test_losses_and_gradients(network, clap_batch, numbers):
     assert float(total) == pytest.approx(float(numbers[f"{CASE}.grad_norm_total"]), rel=2e-6)
 
 
+@pytest.mark.slow
 def test_twelve_optimiser_steps(network, numbers):
     optimizer = torch.optim.AdamW(network.parameters(), lr=3e-4, weight_decay=1e-3, betas=(0.5, 0.999), eps=1e-8)
     losses, norms = [], []

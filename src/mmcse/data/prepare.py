@@ -196,7 +196,7 @@ def _reuse(folder: Path, wanted: Manifest, skip_missing: bool) -> FeatureBank:
     if skipped and not skip_missing:
         raise UserError(
             f"The bank {folder} was prepared without {skipped} videos whose files were missing. Remove it to "
-            f"prepare all of them, or accept it with --skip-missing."
+            f"prepare all of them, or accept it with --skip-missing (in a configuration: data.bank.skip_missing=true)."
         )
     return bank
 

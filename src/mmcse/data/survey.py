@@ -117,5 +117,6 @@ def _missing_text(features: Path, layout: Layout, missing: Mapping[tuple[str, st
     videos = {video for ids in missing.values() for video in ids}
     return (
         f"{len(videos)} annotated videos lack files in {features}. {'; '.join(lines)}. Add the files, named "
-        f"<video id>.npy (`mmcse data check` lists them all), or go on without these videos with --skip-missing."
+        f"<video id>.npy (`mmcse data check` lists them all), or go on without these videos with --skip-missing "
+        f"(in a configuration: data.bank.skip_missing=true)."
     )

@@ -1,11 +1,13 @@
-"""From probabilities to scores: decoding, event matching, F-scores, the metric, saved predictions."""
+"""From probabilities to scores: decoding, event matching, F-scores, the metric, predictions, floors, breakdowns."""
 
+from mmcse.evaluation.breakdown import duration_bins, duration_breakdown
 from mmcse.evaluation.decode import Gate, decode, decode_output
 from mmcse.evaluation.events import Events, Matches, find_events, match_events
+from mmcse.evaluation.floors import reference_rows
 from mmcse.evaluation.fscores import SCORE_KEYS, parsing_scores, per_class_scores, video_level_f1
 from mmcse.evaluation.metric import ParsingMetric
 from mmcse.evaluation.predictions import save_predictions, score_predictions
-from mmcse.evaluation.table import Kind, score_table
+from mmcse.evaluation.table import Kind, score_rows, score_table
 
 __all__ = [
     "SCORE_KEYS",
@@ -16,12 +18,16 @@ __all__ = [
     "ParsingMetric",
     "decode",
     "decode_output",
+    "duration_bins",
+    "duration_breakdown",
     "find_events",
     "match_events",
     "parsing_scores",
     "per_class_scores",
+    "reference_rows",
     "save_predictions",
     "score_predictions",
+    "score_rows",
     "score_table",
     "video_level_f1",
 ]

@@ -3,5 +3,6 @@
 from mmcse.models.hybrid import HAN, VALOR
 from mmcse.models.mmcse import MMCSE
 from mmcse.models.pooling import count_parameters
+from mmcse.models.probe import LinearProbe
 
-__all__ = ["HAN", "MMCSE", "VALOR", "count_parameters"]
+__all__ = ["HAN", "MMCSE", "VALOR", "LinearProbe", "count_parameters"]

@@ -127,6 +127,28 @@ def recognise(state: Mapping[str, Tensor], model: str | None = None) -> Recognis
     return found
 
 
+def describe(network: nn.Module, arguments: Arguments) -> str:
+    """In a few words, what one of `NETWORKS` is and which features it reads.
+
+    Args:
+        network: an instance of one of `NETWORKS`.
+        arguments: what it was built with.
+    """
+    return str(Recognised(network_name(network), arguments))
+
+
+def network_name(network: nn.Module) -> str:
+    """The name in `NETWORKS` of a network.
+
+    Raises:
+        UserError: the network is none of `NETWORKS`.
+    """
+    name = next((name for name, build in NETWORKS.items() if type(network) is build), None)
+    if name is None:
+        raise UserError(f"A {type(network).__name__} cannot be saved this way. Expected: {', '.join(NETWORKS)}.")
+    return name
+
+
 def import_checkpoint(
     path: str | os.PathLike[str], model: str | None = None, **overrides: Any
 ) -> tuple[nn.Module, Arguments]:
@@ -196,9 +218,7 @@ def save_network(
     Raises:
         UserError: the network is none of `NETWORKS`, or the disk is full.
     """
-    name = next((name for name, build in NETWORKS.items() if type(network) is build), None)
-    if name is None:
-        raise UserError(f"A {type(network).__name__} cannot be saved this way. Expected: {', '.join(NETWORKS)}.")
+    name = network_name(network)
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     (Path(folder) / CONFIG_FILE).unlink(
         missing_ok=True

@@ -16,7 +16,7 @@ def dropout(x: Tensor, rate: float) -> Tensor:
     """
     if x.device.type != "cpu" or not 0 < rate < 1:
         return F.dropout(x, rate)
-    dropped = max(1, round(rate * _LEVELS))
+    dropped = min(max(1, round(rate * _LEVELS)), _LEVELS - 1)
     words = torch.empty(-(-x.numel() // 4), dtype=torch.int64)
     words.random_(torch.iinfo(torch.int64).min, None)  # all 64 bits, four draws of 16
     draws = words.view(torch.int16)[: x.numel()].view(x.shape)

@@ -37,9 +37,13 @@ def run_identity(config: dict[str, Any], bank_digest: str) -> str:
         config: the resolved configuration, as plain values.
         bank_digest: digest of the feature bank's manifest.
     """
-    kept = _without(config, EXCLUDED)
-    text = json.dumps({"config": kept, "bank": bank_digest}, sort_keys=True, separators=(",", ":"))
+    text = json.dumps({"config": identifying(config), "bank": bank_digest}, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:LENGTH]
+
+
+def identifying(config: dict[str, Any]) -> dict[str, Any]:
+    """The part of a configuration that can change a result: all but `EXCLUDED`."""
+    return _without(config, EXCLUDED)
 
 
 def _without(node: Any, excluded: tuple[str, ...], path: str = "") -> Any:

@@ -1,0 +1,157 @@
+"""From run folders to append-only records: what tables need of every run, in one JSON line each.
+
+Folders of runs may be deleted, moved or copied; what was collected stays. A result is never replaced: a second one of
+the same run with other scores stands behind the first, and says so.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from filelock import FileLock
+
+from mmcse.errors import MissingFileError, UserError
+from mmcse.files import atomic_write
+from mmcse.runs.identity import identifying
+from mmcse.runs.record import RECORD_FILE, read_record
+
+FINAL = ("ok", "failed", "interrupted")
+"""Statuses that are collected: a run that is still under way, or was killed, is only counted."""
+
+_KEPT = (
+    "name", "identity", "seed", "status", "error", "tags", "started", "finished", "seconds", "device", "precision",
+    "parameters", "selection", "losses", "scores", "audio_truth",
+)  # fmt: skip
+
+Result = dict[str, Any]
+"""One line of the results: a record of a run without what only its folder needs."""
+
+
+class Collected(NamedTuple):
+    """What a collection did: lines added, runs that were there already, those not at their end, and conflicts."""
+
+    added: int
+    known: int
+    unfinished: int
+    conflicts: list[Result]
+
+
+def collect(places: Iterable[Path], out: Path, *, per_class: bool = False) -> Collected:
+    """Append the results of runs to `<out>/<table>.jsonl`, each once.
+
+    A result is the same as one that is there if name, identity, seed, data, status and scores agree. Where only the
+    scores differ, it is appended with `"conflict": true`: the same run gave two results.
+
+    Args:
+        places: run folders, or folders with such somewhere below.
+        out: folder of the results.
+        per_class: also keep the scores of every class.
+
+    Raises:
+        UserError: a place holds no run, or a file is damaged.
+    """
+    results, unfinished = [], 0
+    for folder in run_folders(places):
+        record = read_record(folder) or {}
+        if record.get("status") in FINAL:
+            results.append(result_of(record, per_class=per_class))
+        else:
+            unfinished += 1
+
+    out.mkdir(parents=True, exist_ok=True)
+    added, known, conflicts = 0, 0, []
+    with FileLock(out / ".lock"):
+        for file in sorted({_file(out, result) for result in results}):
+            there = read_results(file)
+            new: list[Result] = []
+            for result in (r for r in results if _file(out, r) == file):
+                same_run = [other for other in there + new if _key(other) == _key(result)]
+                if any(other.get("scores") == result.get("scores") for other in same_run):
+                    known += 1
+                    continue
+                if same_run and result["status"] == "ok":
+                    result["conflict"] = True
+                    conflicts.append(result)
+                new.append(result)
+            _append(file, new)
+            added += len(new)
+    return Collected(added, known, unfinished, conflicts)
+
+
+def run_folders(places: Iterable[Path]) -> Iterator[Path]:
+    """Every run folder at or below the places, in order, each once.
+
+    Raises:
+        MissingFileError: a place does not exist, or there is no run in it.
+    """
+    seen: set[Path] = set()
+    for place in places:
+        folders = sorted(file.parent for file in place.rglob(RECORD_FILE))
+        if not folders:
+            raise MissingFileError(f"There is no run at or below {place}: no {RECORD_FILE} was found.")
+        for folder in folders:
+            if folder.resolve() not in seen:
+                seen.add(folder.resolve())
+                yield folder
+
+
+def result_of(record: dict[str, Any], *, per_class: bool = False) -> Result:
+    """The part of a run's record that tables need; nothing of it tells where on a machine anything lies."""
+    data, environment = record["data"], record["environment"]
+    return {
+        **{key: record[key] for key in _KEPT if key in record},
+        "data": {
+            "kind": data["kind"],
+            "digest": data["digest"],
+            "source": {key: value for key, value in data["source"].items() if key != "folders"},
+        },
+        "config": identifying(record["config"]),
+        "environment": {key: environment[key] for key in ("mmcse", "git", "python", "versions", "threads")},
+        **({"per_class": record["per_class"]} if per_class and "per_class" in record else {}),
+    }
+
+
+def read_results(place: Path) -> list[Result]:
+    """The results in one file, or in every file of a folder; none where there is nothing.
+
+    Raises:
+        UserError: a line is no result; the message gives file and line.
+    """
+    if place.is_dir():
+        return [result for file in sorted(place.glob("*.jsonl")) for result in read_results(file)]
+    try:
+        lines = place.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return []
+    results = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            result = json.loads(line)
+            _key(result)
+        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            raise UserError(
+                f"{place}, line {number} is not a result ({type(error).__name__}: {error}). Restore the file, for "
+                "example from version control: its lines are only ever appended."
+            ) from error
+        results.append(result)
+    return results
+
+
+def _key(result: Result) -> tuple[Any, ...]:
+    """What makes two results those of the same run, ended in the same way."""
+    return result["name"], result["identity"], result["seed"], result["data"]["digest"], result["status"]
+
+
+def _file(out: Path, result: Result) -> Path:
+    return out / f"{result['name'].split('/')[0]}.jsonl"
+
+
+def _append(file: Path, results: list[Result]) -> None:
+    if not results:
+        return
+    before = file.read_bytes() if file.is_file() else b""
+    lines = [json.dumps(result, ensure_ascii=False, allow_nan=False) + "\n" for result in results]
+    with atomic_write(os.fspath(file)) as handle:
+        handle.write(before + "".join(lines).encode())
