@@ -11,10 +11,10 @@ from mmcse.schedules import warmup_cosine
 PEAK = 3e-4
 
 
-def rates(epochs, warmup_epochs=10, max_epochs=60, final_lr=3e-6, peak=PEAK):
+def rates(epochs, warmup_epochs=10, max_epochs=60, final_share=0.01):
     """The learning rate in each of the epochs."""
-    optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], lr=peak)
-    schedule = warmup_cosine(optimizer, warmup_epochs, max_epochs, final_lr)
+    optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], lr=PEAK)
+    schedule = warmup_cosine(optimizer, warmup_epochs, max_epochs, final_share)
     found = []
     for _ in range(epochs):
         found.append(optimizer.param_groups[0]["lr"])
@@ -33,7 +33,7 @@ def test_the_schedule_of_valor():
 
 @given(st.integers(0, 12), st.integers(1, 40), st.floats(0, 1))
 def test_up_then_down(warmup, more, share):
-    found = rates(warmup + more, warmup, warmup + more, share * PEAK)
+    found = rates(warmup + more, warmup, warmup + more, share)
     top = max(warmup - 1, 0)
     assert found[:warmup] == sorted(found[:warmup])
     assert all(a >= b - 1e-12 for a, b in zip(found[top:], found[top + 1 :], strict=False))
@@ -49,7 +49,7 @@ def test_a_run_shorter_than_its_warm_up_only_warms_up():
     assert rates(3, max_epochs=3) == pytest.approx([PEAK * epoch / 10 for epoch in (1, 2, 3)])
 
 
-@pytest.mark.parametrize(("peak", "warmup"), [(0.0, 10), (PEAK, -1)])
-def test_impossible_settings_are_refused(peak, warmup):
-    with pytest.raises(UserError, match="Expected a peak rate above 0"):
-        rates(1, warmup_epochs=warmup, peak=peak)
+@pytest.mark.parametrize(("warmup", "share"), [(-1, 0.01), (10, -0.1), (10, 1.1), (10, float("nan"))])
+def test_impossible_settings_are_refused(warmup, share):
+    with pytest.raises(UserError, match="Expected a warm-up of 0 epochs or more and a final share from 0 to 1"):
+        rates(1, warmup_epochs=warmup, final_share=share)
