@@ -151,7 +151,7 @@ def explain_composition(error: Exception, name: str, overrides: Sequence[str]) -
     """One paragraph on a failed composition of configuration `name`, with the nearest key or option where one is."""
     text = "\n".join(dict.fromkeys(str(e) for e in (error, error.__cause__) if e is not None))
     if option := re.search(r"Could not find '([^']+)'\s+Available options in '([^']+)':\n((?:\t.+\n?)*)", text):
-        options = option[3].split()
+        options = list(experiments()) if option[2] == "experiment" else option[3].split()
         hint = near_miss(option[1].removeprefix(f"{option[2]}/"), options)
         return f"There is no {option[1]!r}.{hint} Available in {option[2]!r}: {', '.join(options)}."
     if key := re.search(r"Key '[^']+' (?:is not in struct|not in '\w+')\s+full_key: ([\w.]+)", text):

@@ -22,7 +22,8 @@ def warmup_cosine(optimizer: Optimizer, warmup_epochs: int, max_epochs: int, fin
     """
     if warmup_epochs < 0 or not 0 <= final_share <= 1:
         raise UserError(
-            f"Expected a warm-up of 0 epochs or more and a final share from 0 to 1; found {warmup_epochs} and {final_share}."
+            f"Expected a warm-up of 0 epochs or more and a final share from 0 to 1; "
+            f"found {warmup_epochs} and {final_share}."
         )
 
     def factor(epochs_done: int) -> float:

@@ -4,27 +4,28 @@ import logging
 import signal
 import sys
 import time
-import traceback
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import lightning as L
 import torch
-from filelock import FileLock, Timeout
 from hydra.utils import instantiate
 from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
 from omegaconf import DictConfig, OmegaConf
 
 from mmcse.callbacks import EpochLines, EpochSeeds, History, RunCard
 from mmcse.configuration import check_calls
+from mmcse.data.bank import FeatureBank
 from mmcse.data.datamodule import AVVPDataModule
 from mmcse.errors import UserError
 from mmcse.evaluation.fscores import SCORE_KEYS
 from mmcse.evaluation.table import score_table
 from mmcse.models import count_parameters
 from mmcse.parser import VideoParser
+from mmcse.runs.folder import claimed, finished, forget, recorded
 from mmcse.runs.identity import run_identity
-from mmcse.runs.record import environment, now, peak_memory, read_record, write_record
+from mmcse.runs.record import environment
 from mmcse.vocabulary import near_miss
 
 CARD_FORMAT = 1
@@ -65,82 +66,97 @@ def train(config: DictConfig) -> Run:
     resolved: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     identity = run_identity(resolved, datamodule.bank.digest)
     folder = Path(config.run.root) / config.run.name / f"{identity}-seed{config.seed}"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"The run's folder {folder} cannot be made: {error.strerror}. Choose another run.root."
-        ) from None
-    try:
-        with FileLock(folder / ".lock", timeout=0):
-            return Run(folder, _run(config, resolved, datamodule, identity, folder))
-    except Timeout:
-        raise UserError(
-            f"Another process is training this very run in {folder}. Wait for it, or change the seed."
-        ) from None
-
-
-def _run(
-    config: DictConfig, resolved: dict[str, Any], datamodule: AVVPDataModule, identity: str, folder: Path
-) -> dict[str, Any]:
-    previous = None if config.run.force else read_record(folder)
-    if previous is not None and previous.get("identity") != identity:
-        raise UserError(
-            f"{folder} holds another run ({previous.get('identity')}, not {identity}). Choose another run.root."
-        )
-    if previous is not None and previous.get("status") == "ok":
-        log.warning("This run has finished before; nothing to do (run.force=true repeats it): %s", folder)
-        return previous
-
-    bank = datamodule.bank
-    record: dict[str, Any] = {
-        "status": "running",
-        "name": config.run.name,
-        "identity": identity,
-        "seed": config.seed,
-        "tags": resolved["run"]["tags"],
-        "started": now(),
-        "data": {"kind": bank.kind, "digest": bank.digest, "source": bank.source},
-        "config": resolved,
-        "environment": environment(),
-    }
-    clock = time.monotonic()
-    write_record(folder, record)
-    OmegaConf.save(config, folder / "config.yaml", resolve=True)
-    try:
-        _fit_and_test(config, resolved, datamodule, folder, record)
-        record["status"] = "ok"
-    except KeyboardInterrupt:
-        record["status"] = "interrupted"
-        raise
-    except Exception as error:
-        record |= {"status": "failed", "error": str(error), "traceback": traceback.format_exc()}
-        raise
-    finally:
-        record |= {"finished": now(), "seconds": record.get("seconds", {}) | {"total": time.monotonic() - clock}}
-        record["peak_memory_bytes"] = peak_memory()
-        write_record(folder, record)
-    return record
+    with claimed(folder):
+        if config.run.force:
+            forget(folder)
+        if previous := finished(folder, identity):
+            log.warning("This run has finished before; nothing to do (run.force=true repeats it): %s", folder)
+            return Run(folder, previous)
+        bank = datamodule.bank
+        record: dict[str, Any] = {
+            "name": config.run.name,
+            "identity": identity,
+            "seed": config.seed,
+            "tags": resolved["run"]["tags"],
+            "data": {"kind": bank.kind, "digest": bank.digest, "source": bank.source},
+            "config": resolved,
+            "environment": environment(),
+        }
+        with recorded(folder, record):
+            _fit_and_test(config, resolved, datamodule, folder, record)
+    return Run(folder, record)
 
 
 def _fit_and_test(
     config: DictConfig, resolved: dict[str, Any], datamodule: AVVPDataModule, folder: Path, record: dict[str, Any]
 ) -> None:
-    bank = datamodule.bank
-    sizes = {f"{stream}_dim": width for stream, width in bank.dims.items()}
-    sizes |= {"num_classes": len(bank.classes), "num_segments": bank.num_segments}
-    network = instantiate(config.model, **sizes)
-    parser = VideoParser(
-        network,
+    """Train and test, adding to the record what is known at each point."""
+    OmegaConf.save(config, folder / "config.yaml", resolve=True)
+    sizes = _sizes(datamodule.bank)
+    parser = _build_parser(config, sizes)
+    record["parameters"] = dict(zip(("inference", "training_only"), count_parameters(parser.network), strict=True))
+    every_epoch = {
+        "dirpath": folder / "checkpoints",
+        "save_on_train_epoch_end": True,  # after History has added the epoch's row
+        "enable_version_counter": False,
+    }
+    best_epoch = ModelCheckpoint(**every_epoch, filename="best", monitor=config.evaluation.select, mode="max")
+    last_epoch = ModelCheckpoint(**every_epoch, filename="last")
+    history = History(folder / "history.csv")
+    progress = _progress(config.run.progress)
+    card = RunCard(_card(resolved, sizes, datamodule.bank, record))
+    trainer: L.Trainer = instantiate(
+        config.trainer,
+        default_root_dir=str(folder),
+        callbacks=[EpochSeeds(config.seed), card, history, best_epoch, last_epoch, *progress],
+        enable_progress_bar=any(isinstance(p, TQDMProgressBar) for p in progress),
+    )
+    record |= {"device": str(trainer.strategy.root_device), "precision": str(trainer.precision)}
+
+    last = folder / "checkpoints" / "last.ckpt"
+    resume = str(last) if last.is_file() else None
+    if resume:
+        log.warning("Going on from the last complete epoch in %s", last)
+    clock = time.monotonic()
+    _uninterrupted(trainer.fit, trainer, parser, datamodule=datamodule, ckpt_path=resume)
+    record["seconds"] = {"fit": time.monotonic() - clock}
+
+    select = config.evaluation.select
+    best = max(history.rows, key=lambda row: row[select])
+    record["selection"] = {"rule": f"max {select}", "epoch": best["epoch"], "value": best[select]}
+    record["losses"] = _below("train/", history.rows[-1])
+    record["scores"] = {"val": _below("val/", best)}
+    clock = time.monotonic()
+    [scores] = _uninterrupted(
+        trainer.test, trainer, parser, datamodule=datamodule, ckpt_path=best_epoch.best_model_path, verbose=False
+    )
+    record["seconds"]["test"] = time.monotonic() - clock
+    record["scores"]["test"] = _below("test/", scores)
+    record["per_class"] = parser.per_class
+    record["audio_truth"] = datamodule.true_audio("test")
+
+
+def _sizes(bank: FeatureBank) -> dict[str, int]:
+    """What a network has to know of the data."""
+    widths = {f"{stream}_dim": width for stream, width in bank.dims.items()}
+    return widths | {"num_classes": len(bank.classes), "num_segments": bank.num_segments}
+
+
+def _build_parser(config: DictConfig, sizes: dict[str, int]) -> VideoParser:
+    return VideoParser(
+        instantiate(config.model, **sizes),
         instantiate(config.objective),
-        num_classes=len(bank.classes),
+        num_classes=sizes["num_classes"],
         optimizer=instantiate(config.optimizer),
         scheduler=instantiate(config.scheduler),
         gate=config.evaluation.gate,
         threshold=config.evaluation.threshold,
     )
-    record["parameters"] = dict(zip(("inference", "training_only"), count_parameters(network), strict=True))
-    card = {
+
+
+def _card(resolved: dict[str, Any], sizes: dict[str, int], bank: FeatureBank, record: dict[str, Any]) -> dict[str, Any]:
+    """What a checkpoint says of itself: enough to build its network again and to find its data."""
+    return {
         "format": CARD_FORMAT,
         "model": resolved["model"] | sizes,
         "evaluation": resolved["evaluation"],
@@ -151,46 +167,11 @@ def _fit_and_test(
         "identity": record["identity"],
         "seed": record["seed"],
     }
-    every_epoch = {
-        "dirpath": folder / "checkpoints",
-        "save_on_train_epoch_end": True,  # after History has added the epoch's row
-        "enable_version_counter": False,
-    }
-    best_epoch = ModelCheckpoint(**every_epoch, filename="best", monitor=config.evaluation.select, mode="max")
-    last_epoch = ModelCheckpoint(**every_epoch, filename="last")
-    history = History(folder / "history.csv")
-    progress = _progress(config.run.progress)
-    trainer: L.Trainer = instantiate(
-        config.trainer,
-        default_root_dir=str(folder),
-        callbacks=[EpochSeeds(config.seed), RunCard(card), history, best_epoch, last_epoch, *progress],
-        enable_progress_bar=any(isinstance(p, TQDMProgressBar) for p in progress),
-    )
-    record |= {"device": str(trainer.strategy.root_device), "precision": str(trainer.precision)}
 
-    last = folder / "checkpoints" / "last.ckpt"
-    resume = str(last) if last.is_file() and not config.run.force else None
-    if resume:
-        log.warning("Going on from the last complete epoch in %s", last)
-    clock = time.monotonic()
-    _uninterrupted(trainer.fit, trainer, parser, datamodule=datamodule, ckpt_path=resume)
-    record["seconds"] = {"fit": time.monotonic() - clock}
 
-    best = max(history.rows, key=lambda row: row[config.evaluation.select])
-    record["selection"] = {
-        "rule": f"max {config.evaluation.select}",
-        "epoch": best["epoch"],
-        "value": best[config.evaluation.select],
-    }
-    record["losses"] = {n.removeprefix("train/"): v for n, v in history.rows[-1].items() if n.startswith("train/")}
-    record["scores"] = {"val": {n.removeprefix("val/"): v for n, v in best.items() if n.startswith("val/")}}
-    clock = time.monotonic()
-    results = _uninterrupted(trainer.test, trainer, parser, datamodule=datamodule, ckpt_path=best_epoch.best_model_path,
-                             verbose=False)  # fmt: skip
-    record["seconds"]["test"] = time.monotonic() - clock
-    record["scores"]["test"] = {name.removeprefix("test/"): score for name, score in results[0].items()}
-    record["per_class"] = parser.per_class
-    record["audio_truth"] = datamodule.true_audio("test")
+def _below(prefix: str, values: Mapping[str, float]) -> dict[str, float]:
+    """The values whose names begin with a prefix, without it."""
+    return {name.removeprefix(prefix): value for name, value in values.items() if name.startswith(prefix)}
 
 
 def _uninterrupted(method: Any, trainer: L.Trainer, *args: Any, **kwargs: Any) -> Any:
