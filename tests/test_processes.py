@@ -9,8 +9,13 @@ from pathlib import Path
 
 import pytest
 
+import tiny
+from mmcse.configuration import compose_config
 from mmcse.data import simulated_bank
+from mmcse.evaluate import evaluate
+from mmcse.runs.record import read_record
 
+ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}
 PROGRAM = Path(__file__).with_name("ddp_program.py")
 
 
@@ -19,9 +24,34 @@ def evaluated(bank, processes, folder):
     folder.mkdir()
     command = [sys.executable, PROGRAM, bank, processes, folder]
     done = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=240,
-                          env={**os.environ, "OMP_NUM_THREADS": "1"})  # fmt: skip
+                          env=ONE_THREAD)  # fmt: skip
     assert done.returncode == 0, done.stderr
     return [json.loads(file.read_text()) for file in sorted(folder.iterdir())]
+
+
+@pytest.mark.slow
+def test_training_under_torchrun_is_one_run(smoke_bank, tmp_path):
+    words = (*tiny.data(smoke_bank), *tiny.NETWORK, *tiny.TRAINING, f"run.root={tmp_path}")
+    launcher = (
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node=2",
+        "--rdzv-backend=c10d",
+        "--rdzv-endpoint=localhost:0",
+    )
+    command = (sys.executable, *launcher, "-m", "mmcse", "train", *words, "trainer.devices=2", "+trainer.strategy=ddp")
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=240, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("SIMULATED") == 1
+    [folder] = (file.parent for file in tmp_path.rglob("result.json"))
+    record = read_record(folder)
+    assert record["status"] == "ok"
+    assert len((folder / "history.csv").read_text().splitlines()) == 1 + 2
+    checkpoint = folder / "checkpoints" / "best.ckpt"
+    alone = evaluate(compose_config("eval", [f"checkpoint={checkpoint}", "trainer.accelerator=cpu"]))
+    assert alone["scores"] == record["scores"]["test"]
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shutil
 
 import pytest
@@ -82,6 +83,21 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not(finished, s
     assert same.folder.name == finished.folder.name
     assert other.record["scores"]["test"] != same.record["scores"]["test"]
     assert other.record["identity"] == same.record["identity"]
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("optimizer.lr=1e30", "Training diverged: the network's output is not finite in epoch 1, batch 2"),
+        ("evaluation.threshold=7", "expected a probability from 0 to 1"),
+        ("trainer.devices=2", "torchrun --nproc-per-node=N"),
+        ("evaluation.select=test/Avg", "Expected one of val/segment/A"),
+    ],
+)
+def test_what_cannot_come_to_anything_is_stopped_with_advice(smoke_bank, tmp_path, override, said):
+    config = tiny.config(smoke_bank, tmp_path, override, "scheduler.warmup_epochs=0")
+    with pytest.raises(UserError, match=re.escape(said)):
+        train(config)
 
 
 class StopError(Exception):

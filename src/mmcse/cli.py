@@ -50,14 +50,21 @@ def _train(argv: list[str]) -> int:
     from mmcse.runs.sweep import Journal, conclude, journaled
 
     def job(config: DictConfig) -> float:
+        from mmcse.runs.folder import is_first_process
         from mmcse.train import summary, train
 
         run = train(config)
-        print(summary(run))
+        if is_first_process():
+            print(summary(run))
         return run.record["scores"]["test"]["Avg"]
 
     Journal.folder = None
-    status = _hydra("train", job, argv, journaled)
+    try:
+        status = _hydra("train", job, argv, journaled)
+    except OSError as error:
+        if Journal.folder is None:
+            raise
+        raise UserError(f"The sweep's folder {Journal.folder} cannot be made. Choose another run.root.") from error
     if Journal.folder:
         print(f"\n{conclude(Journal.folder)}")
     return status
@@ -133,6 +140,7 @@ def _quieten_lightning() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module=r"lightning\.", category=FutureWarning)
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message=".*sync_dist=True.*")  # scores are those of all processes already
 
 
 def _parser() -> argparse.ArgumentParser:

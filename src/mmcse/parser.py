@@ -63,7 +63,14 @@ class VideoParser(L.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Losses of a batch."""
-        losses = self.objective(self.network(batch.audio, batch.visual, batch.motion), batch)
+        out = self.network(batch.audio, batch.visual, batch.motion)
+        if not out.segment_logits.isfinite().all():
+            raise UserError(
+                f"Training diverged: the network's output is not finite in epoch {self.current_epoch + 1}, batch "
+                f"{batch_idx + 1} (videos {', '.join(batch.ids[:3])}, ...). A lower optimizer.lr may help; if it was "
+                "low, look for extreme features with `mmcse data check`."
+            )
+        losses = self.objective(out, batch)
         self.log_dict({f"train/{name}": loss.detach() for name, loss in losses.items()}, on_step=False, on_epoch=True,
                       batch_size=len(batch), sync_dist=True)  # fmt: skip
         self.log("loss", losses["total"].detach(), prog_bar=True, logger=False, batch_size=len(batch))

@@ -1,6 +1,7 @@
 """One training run: from a composed configuration to a folder with checkpoints, curves and a record."""
 
 import logging
+import os
 import signal
 import sys
 import time
@@ -192,6 +193,13 @@ def _check_settings(config: DictConfig) -> None:
     for name, least in (("seed", 0), ("threads", 1), ("trainer.max_epochs", 1)):
         if (value := OmegaConf.select(config, name)) is not None and value < least:
             raise UserError(f"{name} is {value}; expected {least} or more.")
+    if not 0 <= config.evaluation.threshold <= 1:
+        raise UserError(f"evaluation.threshold is {config.evaluation.threshold}; expected a probability from 0 to 1.")
+    if config.trainer.devices not in (1, "1", "auto") and "LOCAL_RANK" not in os.environ:
+        raise UserError(
+            f"trainer.devices is {config.trainer.devices}: several processes are started from outside, with "
+            "`torchrun --nproc-per-node=N -m mmcse train trainer.devices=N +trainer.strategy=ddp ...`."
+        )
     if config.run.progress not in PROGRESS:
         raise UserError(f"run.progress is {config.run.progress!r}; expected one of {', '.join(PROGRESS)}.")
     selectable = [f"val/{name}" for name in (*SCORE_KEYS, "Avg", "video/F1", "video/F1_macro")]

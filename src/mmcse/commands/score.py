@@ -21,6 +21,12 @@ def add(commands: Subcommands) -> None:
     parser.add_argument("--split", choices=("val", "test"), default="test", help="default: test")
     parser.add_argument("--audio-file", help="annotation of audible events (default: AVVP_eval_audio.csv)")
     parser.add_argument("--threshold", type=float, default=0.5, help="least probability of a decision (default: 0.5)")
+    parser.add_argument(
+        "--kind",
+        choices=("real", "simulated", "fixture"),
+        default="real",
+        help="what the features behind the predictions are; the table says it (default: real)",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the scores to FILE")
     parser.set_defaults(run=run)
 
@@ -38,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.audio_file or AUDIO_FILE,
         threshold=arguments.threshold,
     )
-    print(score_table(scores, kind="real", title=f"{arguments.split} · {arguments.predictions}"))
+    print(score_table(scores, kind=arguments.kind, title=f"{arguments.split} · {arguments.predictions}"))
     if arguments.json:
         write_json(arguments.json, scores)
     return 0

@@ -31,7 +31,7 @@ def claimed(folder: Path) -> Iterator[None]:
             f"The run's folder {folder} cannot be made: {error.strerror}. Choose another run.root."
         ) from None
     try:
-        with FileLock(folder / ".lock", timeout=0) if _is_first_process() else nullcontext():
+        with FileLock(folder / ".lock", timeout=0) if is_first_process() else nullcontext():
             yield
     except Timeout:
         raise UserError(
@@ -57,7 +57,7 @@ def finished(folder: Path, identity: str) -> dict[str, Any] | None:
 
 def forget(folder: Path) -> None:
     """Remove what an earlier run left in a folder that is going to be used anew."""
-    if _is_first_process():
+    if is_first_process():
         (folder / "result.json").unlink(missing_ok=True)
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
 
@@ -90,9 +90,10 @@ def recorded(folder: Path, record: dict[str, Any]) -> Iterator[None]:
 
 
 def _write(folder: Path, record: dict[str, Any]) -> None:
-    if _is_first_process():
+    if is_first_process():
         write_record(folder, record)
 
 
-def _is_first_process() -> bool:
+def is_first_process() -> bool:
+    """Whether this process speaks and writes for all that train one run together."""
     return not getattr(rank_zero_only, "rank", 0)  # Lightning reads it from the launcher's environment
