@@ -6,11 +6,13 @@ BIN := $(VENV)/bin
 #   make setup PIP_FLAGS="--extra-index-url https://download.pytorch.org/whl/cpu"
 PIP_FLAGS ?=
 ARGS ?=
+TABLES ?= 2 3 4 6
+SEEDS ?= 3
 # two processes of one thread each: small networks gain nothing from more threads
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-fast lint format clean
+.PHONY: help setup train sweep sweep-all report test test-fast lint format clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -24,6 +26,28 @@ $(VENV)/.done: pyproject.toml constraints.txt
 
 train: setup ## simulate a small data set, train MM-CSE on it, test it (a few minutes; ARGS="key=value ...")
 	$(BIN)/mmcse train experiment=quickstart $(ARGS)
+
+# the rows of tables as `experiment=` takes them; the full model is one configuration: several tables share its runs
+comma := ,
+space := $(subst ,, )
+commas = $(subst $(space),$(comma),$(strip $(1)))
+rows = $(patsubst experiments/%.yaml,%,$(sort $(wildcard $(1:%=experiments/table%/*.yaml))))
+same_as_table2_full := table3/full table4/all table6/lambda_0.1
+numbers = $(call commas,$(shell seq 0 $$(($(1) - 1))))
+# worlds, then seeds, then rows: a sweep that is stopped has whole tables, of fewer runs
+SWEEP = $(BIN)/mmcse train -m $(if $(DATA),data=$(DATA)) $(if $(WORLDS),data.bank.world=$(call numbers,$(WORLDS))) \
+	seed=$(call numbers,$(SEEDS))
+
+sweep: setup ## train a whole table (TABLE=3 SEEDS=5 [WORLDS=3] [DATA=llp_clip_clap] [ARGS="key=value ..."])
+	$(if $(TABLE),,$(error Which table? make sweep TABLE=3))
+	$(SWEEP) experiment=$(call commas,$(call rows,$(TABLE))) $(ARGS)
+
+sweep-all: setup ## train all ablation tables, or those of TABLES="2 3" (takes what sweep takes)
+	$(SWEEP) experiment=$(call commas,$(filter-out $(same_as_table2_full),$(call rows,$(TABLES)))) $(ARGS)
+
+report: setup ## collect the results of all runs, and write docs/REPRODUCTION.md from them
+	$(if $(wildcard runs),$(BIN)/mmcse collect runs)
+	$(BIN)/mmcse report --reproduction docs/REPRODUCTION.md
 
 test: lint ## everything that CI runs: lint, fast tests, slow tests
 	$(PYTEST) -m "not slow"
