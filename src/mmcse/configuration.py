@@ -224,9 +224,9 @@ def _shipped(name: str) -> Path:
 
 
 def _is_experiment(file: Path, root: Path) -> bool:
-    """Experiments lie in table folders or at the top; `paper.yaml`, `parity.yaml` and `results` are data."""
+    """Experiments lie in table folders or at the top; `results` and the files of tables and facts are data."""
     parts = file.relative_to(root).parts
-    return parts[0] not in ("results", "paper.yaml", "parity.yaml")
+    return parts[0] not in ("results", "paper.yaml", "suite.yaml", "parity.yaml")
 
 
 def _calls(node: Any, path: str) -> list[tuple[str, DictConfig]]:

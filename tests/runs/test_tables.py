@@ -7,7 +7,7 @@ import pytest
 
 from mmcse.cli import main
 from mmcse.errors import UserError
-from mmcse.runs.collect import collect, result_of
+from mmcse.runs.collect import collect, read_results, result_of
 from mmcse.runs.paper import paper_table
 from mmcse.runs.record import write_record
 from mmcse.runs.render import FORMATS, render_csv, render_latex, render_markdown, render_text
@@ -200,3 +200,22 @@ def test_the_command(tmp_path, capsys):
 def test_unknown_tables_are_a_mistake():
     with pytest.raises(UserError, match="no table"):
         paper_table("12")
+
+
+def test_own_tables_hold_floors_and_methods_on_the_same_data(smoke_bank, tmp_path, capsys):
+    runs = tmp_path / "runs"
+    assert main(["floors", "--bank", str(smoke_bank), "--record", str(runs)]) == 0
+    collect([runs], tmp_path / "results")
+    collected = read_results(tmp_path / "results")
+    assert {result["name"] for result in collected} == {
+        "floors/nothing", "floors/most_frequent_class", "floors/pseudo_labels", "floors/weak_label_everywhere",
+    }  # fmt: skip
+    real, simulated = result_tables(paper_table("baselines"), collected)
+    assert (real.kind, simulated.kind) == ("real", "simulated")
+    by_row = {line.row.name: line for line in simulated.lines}
+    assert by_row["weak"].cells["Avg"].ours.mean > by_row["nothing"].cells["Avg"].ours.mean
+    assert by_row["mmcse"].cells["Avg"].verdict == "not run"
+    text = render_text([real, simulated])
+    assert "floor: nothing predicted" in text
+    assert "Table" not in text.splitlines()[0]
+    render_markdown([real, simulated]), render_latex([real, simulated]), render_csv([real, simulated])

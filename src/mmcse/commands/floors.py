@@ -30,6 +30,9 @@ def add(commands: Subcommands) -> None:
     parser.add_argument(
         "--audio-file", help="with --annotations: annotation of audible events (default: AVVP_eval_audio.csv)"
     )
+    parser.add_argument(
+        "--record", type=Path, metavar="RUNS", help="with --bank: also leave a record per row below RUNS, for `collect`"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the scores to FILE")
     parser.set_defaults(run=run)
 
@@ -42,8 +45,12 @@ def run(arguments: argparse.Namespace) -> int:
 
     if arguments.bank is not None and arguments.audio_file is not None:
         raise UserError("--audio-file belongs to --annotations; a bank holds its annotation already.")
+    if arguments.record is not None and (arguments.bank is None or arguments.split != "test"):
+        raise UserError("--record keeps the test scores of a bank: give --bank, and no other --split.")
     rows, kind, source = _of_bank(arguments) if arguments.annotations is None else _of_annotations(arguments)
     print(score_rows(rows, kind=kind, title=f"{arguments.split} · {source}"))
+    if arguments.record:
+        _record(rows, Path(arguments.bank), arguments.record)
     if arguments.json:
         write_json(arguments.json, {"split": arguments.split, "source": source, "kind": kind, "rows": rows})
     return 0
@@ -76,3 +83,22 @@ def _of_bank(arguments: argparse.Namespace) -> Scored:
     train_weak = data.bank.split("train").arrays["weak"]
     rows = reference_rows(arrays[true_audio], arrays["true_visual"], arrays["weak"], train_weak, pseudo)
     return rows, data.bank.kind, f"{arguments.bank} ({true_audio})"
+
+
+def _record(rows: Mapping[str, dict[str, float]], folder: Path, root: Path) -> None:
+    """A record per row, like those of runs: floors stand in the same tables."""
+    from mmcse.data import FeatureBank
+    from mmcse.runs.folder import recorded
+    from mmcse.runs.identity import run_identity
+    from mmcse.runs.record import environment
+
+    bank = FeatureBank.open(folder)
+    identity = run_identity({}, bank.digest)
+    for row, scores in rows.items():
+        name = f"floors/{row.replace(' ', '_')}"
+        target = root / name / f"{identity}-seed0"
+        target.mkdir(parents=True, exist_ok=True)
+        data = {"kind": bank.kind, "digest": bank.digest, "source": bank.source}
+        record = {"name": name, "identity": identity, "seed": 0, "data": data, "config": {}}
+        with recorded(target, record):
+            record |= {"environment": environment(), "scores": {"test": scores}}

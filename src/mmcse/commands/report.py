@@ -18,7 +18,9 @@ def add(commands: Subcommands) -> None:
         "differences from the paper where data are real, and from the full model for ablations.",
         epilog="example: mmcse report --table 3 --format latex --out table3.tex",
     )
-    parser.add_argument("--table", action="append", metavar="N", help="1 to 10, or 6.2 (default: all that runs fill)")
+    parser.add_argument(
+        "--table", action="append", metavar="N", help="1 to 10, 6.2, or baselines (default: all that runs fill)"
+    )
     parser.add_argument("--format", choices=FORMATS, default="text", help="default: text")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write there instead of printing")
     parser.add_argument(
@@ -38,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
     from mmcse.errors import UserError
     from mmcse.files import atomic_write
     from mmcse.runs.collect import read_results
-    from mmcse.runs.paper import paper_table, paper_tables
+    from mmcse.runs.paper import all_tables, paper_table
     from mmcse.runs.render import FORMATS
     from mmcse.runs.reproduction import reproduction
     from mmcse.runs.tables import result_tables
@@ -50,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
         chosen = [paper_table(number) for number in arguments.table or ()]
         if without := [table.number for table in chosen if not table.has_runs]:
             raise UserError(f"No runs fill Table {without[0]}: it is about cost. See `mmcse efficiency`.")
-        chosen = chosen or [table for table in paper_tables().values() if table.has_runs]
+        chosen = chosen or [table for table in all_tables().values() if table.has_runs]
         tables = [filled for table in chosen for filled in result_tables(table, results)]
         text, file = FORMATS[arguments.format](tables), arguments.out
 

@@ -69,8 +69,8 @@ def reference_rows(
         UserError: shapes differ, or there is no video.
     """
     rows = {
-        "nothing predicted": nothing(true_audio.shape),
-        "most frequent class, heard": most_frequent_class(train_weak, true_audio.shape),
+        "nothing": nothing(true_audio.shape),
+        "most frequent class": most_frequent_class(train_weak, true_audio.shape),
         "weak label everywhere": weak_label_everywhere(weak, true_audio.shape[1]),
     }
     if pseudo is not None:

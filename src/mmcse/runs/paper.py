@@ -1,4 +1,4 @@
-"""The numbers of the MM-CSE paper, from `experiments/paper.yaml`."""
+"""Tables: those of the MM-CSE paper with their numbers (`experiments/paper.yaml`), and our own (`suite.yaml`)."""
 
 from collections.abc import Mapping
 from functools import cache
@@ -12,7 +12,7 @@ from mmcse.vocabulary import near_miss
 
 
 class PaperRow(NamedTuple):
-    """One row: its label and check marks, its numbers as printed, and the experiments whose runs fill it."""
+    """One row: its label and check marks, its numbers as printed (if any), and the experiments that fill it."""
 
     name: str
     label: str
@@ -32,28 +32,36 @@ class PaperTable(NamedTuple):
     reference: str | None
 
     @property
+    def heading(self) -> str:
+        """Number and title, or the title alone of a table that is not the paper's."""
+        return f"Table {self.number}. {self.title}" if self.number[0].isdigit() else self.title
+
+    @property
     def has_runs(self) -> bool:
         """Whether runs can fill any of it (Table 5 is about cost, not about results)."""
         return any(row.runs for row in self.rows.values())
 
 
-@cache
 def paper_tables() -> dict[str, PaperTable]:
-    """Every table by its number, in the paper's order."""
-    content: Any = OmegaConf.to_container(OmegaConf.load(experiment_folder() / "paper.yaml"))
-    return {str(number): _table(str(number), table) for number, table in content["tables"].items()}
+    """Every table of the paper by its number, in the paper's order."""
+    return _read("paper.yaml")
+
+
+def all_tables() -> dict[str, PaperTable]:
+    """Every table there is: the paper's by number, then the suite's own by name."""
+    return paper_tables() | _read("suite.yaml")
 
 
 def paper_table(number: str) -> PaperTable:
-    """One table.
+    """One table, by its number in the paper or its name in this suite.
 
     Raises:
-        UserError: the paper has no table of that number.
+        UserError: there is no such table.
     """
-    tables = paper_tables()
+    tables = all_tables()
     if number not in tables:
         raise UserError(
-            f"The paper has no table {number!r}.{near_miss(number, tables)} It has: {', '.join(tables)} "
+            f"The paper has no table {number!r}.{near_miss(number, tables)} There are: {', '.join(tables)} "
             "(6.2 stands for the video-level F1 in the text of that section)."
         )
     return tables[number]
@@ -71,10 +79,16 @@ def score(scores: Mapping[str, float], column: str) -> float:
     return (scores[f"segment/{column}"] + scores[f"event/{column}"]) / 2
 
 
+@cache
+def _read(file: str) -> dict[str, PaperTable]:
+    content: Any = OmegaConf.to_container(OmegaConf.load(experiment_folder() / file))
+    return {str(number): _table(str(number), table) for number, table in content["tables"].items()}
+
+
 def _table(number: str, table: dict[str, Any]) -> PaperTable:
     rows = {
         name: PaperRow(
-            name, row["label"], tuple(row["values"]), tuple(row.get("runs", ())), tuple(row.get("check", ()))
+            name, row["label"], tuple(row.get("values", ())), tuple(row.get("runs", ())), tuple(row.get("check", ()))
         )
         for name, row in table["rows"].items()
     }

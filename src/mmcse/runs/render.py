@@ -81,7 +81,7 @@ def _fields(summary: Summary | None) -> tuple[float | None, ...]:
 def _blocks(tables: Iterable[ResultTable], title: Callable[[str], str], grid: Callable[[Grid], str]) -> list[str]:
     blocks: list[str] = []
     for table in tables:
-        blocks += [title(f"Table {table.paper.number}. {table.paper.title} ({table.kind})"), ""]
+        blocks += [title(f"{table.paper.heading} ({table.kind})"), ""]
         blocks += [f"{HEADLINES[table.kind]}. Data: {table.data}."]
         blocks += [f"Differs from the paper's recipe in: {describe_settings(table)}."] if table.settings else []
         blocks += [*table.notes, "", grid(_scores(table)), ""]
@@ -100,10 +100,10 @@ def _scores(table: ResultTable) -> Grid:
     grid = [["row", *([""] if real else []), *table.paper.columns, "runs"]]
     for line in table.lines:
         label, cells = _label(table, line), list(line.cells.values())
-        if real:
+        if real and line.row.values:
             grid.append([label, "paper", *(_number(cell.paper, ".1f") for cell in cells), ""])
         ours = [_value(cell) for cell in cells] if line.runs else [""] * (len(cells) - 1) + [cells[-1].verdict or ""]
-        grid.append([*(["", "ours"] if real else [label]), *ours, _runs(line)])
+        grid.append([*(["" if line.row.values else label, "ours"] if real else [label]), *ours, _runs(line)])
     return grid
 
 

@@ -187,7 +187,7 @@ def _column(
 
     cells = {}
     for row in rows:
-        printed = row.values[paper.columns.index(column)] if kind == "real" else None
+        printed = row.values[paper.columns.index(column)] if kind == "real" and row.values else None
         if not values[row.name]:
             cells[row.name] = Cell(column, printed, verdict=missing if row.runs else "not run")
             continue
