@@ -47,10 +47,11 @@ def run(arguments: argparse.Namespace) -> int:
         raise UserError("--audio-file belongs to --annotations; a bank holds its annotation already.")
     if arguments.record is not None and (arguments.bank is None or arguments.split != "test"):
         raise UserError("--record keeps the test scores of a bank: give --bank, and no other --split.")
+    bank: Path = arguments.bank
     rows, kind, source = _of_bank(arguments) if arguments.annotations is None else _of_annotations(arguments)
     print(score_rows(rows, kind=kind, title=f"{arguments.split} · {source}"))
     if arguments.record:
-        _record(rows, Path(arguments.bank), arguments.record)
+        _record(rows, bank, arguments.record)
     if arguments.json:
         write_json(arguments.json, {"split": arguments.split, "source": source, "kind": kind, "rows": rows})
     return 0
