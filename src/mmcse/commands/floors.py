@@ -47,11 +47,10 @@ def run(arguments: argparse.Namespace) -> int:
         raise UserError("--audio-file belongs to --annotations; a bank holds its annotation already.")
     if arguments.record is not None and (arguments.bank is None or arguments.split != "test"):
         raise UserError("--record keeps the test scores of a bank: give --bank, and no other --split.")
-    bank: Path = arguments.bank
     rows, kind, source = _of_bank(arguments) if arguments.annotations is None else _of_annotations(arguments)
     print(score_rows(rows, kind=kind, title=f"{arguments.split} · {source}"))
     if arguments.record:
-        _record(rows, bank, arguments.record)
+        _record(rows, arguments)
     if arguments.json:
         write_json(arguments.json, {"split": arguments.split, "source": source, "kind": kind, "rows": rows})
     return 0
@@ -86,18 +85,18 @@ def _of_bank(arguments: argparse.Namespace) -> Scored:
     return rows, data.bank.kind, f"{arguments.bank} ({true_audio})"
 
 
-def _record(rows: Mapping[str, dict[str, float]], folder: Path, root: Path) -> None:
+def _record(rows: Mapping[str, dict[str, float]], arguments: argparse.Namespace) -> None:
     """A record per row, like those of runs: floors stand in the same tables."""
     from mmcse.data import FeatureBank
     from mmcse.runs.folder import recorded
     from mmcse.runs.identity import run_identity
     from mmcse.runs.record import environment
 
-    bank = FeatureBank.open(folder)
+    bank = FeatureBank.open(arguments.bank)
     identity = run_identity({}, bank.digest)
     for row, scores in rows.items():
         name = f"floors/{row.replace(' ', '_')}"
-        target = root / name / f"{identity}-seed0"
+        target = arguments.record / name / f"{identity}-seed0"
         target.mkdir(parents=True, exist_ok=True)
         data = {"kind": bank.kind, "digest": bank.digest, "source": bank.source}
         record = {"name": name, "identity": identity, "seed": 0, "data": data, "config": {}}
