@@ -1,5 +1,5 @@
 # Everything a person or a CI job does here. Each target sets up what it needs in .venv.
-PYTHON ?= python3.11
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 # pip options for the set-up: on Linux without a GPU, the smaller torch comes with

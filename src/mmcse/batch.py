@@ -12,12 +12,7 @@ Legend, used in every comment and docstring:
 from dataclasses import dataclass, fields, replace
 from typing import Any, Self
 
-import torch
 from torch import Tensor
-
-from mmcse.errors import UserError
-
-MODALITIES = ("audio", "visual")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,13 +55,6 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.weak)
-
-    @property
-    def pseudo(self) -> Tensor:
-        """(B, T, 2, K) pseudo labels of both modalities, laid out as `ParserOutput.segment_logits`."""
-        if self.pseudo_audio is None or self.pseudo_visual is None:
-            raise UserError("This objective needs segment pseudo labels, and the batch has none.")
-        return torch.stack((self.pseudo_audio, self.pseudo_visual), dim=2)
 
 
 @dataclass(frozen=True, kw_only=True)

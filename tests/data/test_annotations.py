@@ -208,3 +208,12 @@ class TestRealFiles:
         assert editions.pop(ORIGINAL_AUDIO_FILE) == "LLP as used by published numbers"
         assert set(editions.values()) == {"LLP"}
         assert identify(Path(__file__)) == "unknown"
+
+
+def test_annotations_unpack_into_what_is_scored(shared):
+    annotations = read_annotations(shared / "llp", "val")
+    ids, weak, true_audio, true_visual = annotations
+    assert ids == annotations.ids
+    assert weak is annotations.weak
+    assert true_audio is annotations.true_audio
+    assert true_visual is annotations.true_visual

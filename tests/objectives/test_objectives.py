@@ -100,7 +100,7 @@ def test_mmcse_reports_terms_before_their_weight_and_sums_them_after(out, batch,
     terms = basic(out, batch) | {
         "reconstruction": reconstruction_loss(out.reconstruction, out.holistic),
         "orthogonality": orthogonality_loss(out.event_features, out.background_features),
-        "cooccurrence": cooccurrence_loss(out.cooccurrence, batch.pseudo),
+        "cooccurrence": cooccurrence_loss(out.cooccurrence, batch.pseudo_audio, batch.pseudo_visual),
     }
     factors = WEIGHTED | weights
     total = sum(factors.get(name, 1.0) * term for name, term in terms.items())

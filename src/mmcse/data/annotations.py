@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -79,6 +79,10 @@ class Annotations:
     def ids(self) -> tuple[str, ...]:
         """The N YouTube ids, by which feature files are named."""
         return tuple(name[:ID_LENGTH] for name in self.names)
+
+    def __iter__(self) -> Iterator[Any]:
+        """Unpacks as `ids, weak, true_audio, true_visual`."""
+        return iter((self.ids, self.weak, self.true_audio, self.true_visual))
 
     @property
     def blemish_counts(self) -> Counter[str]:

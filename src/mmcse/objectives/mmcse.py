@@ -4,7 +4,7 @@ from torch import Tensor
 
 from mmcse.batch import Batch, ParserOutput
 from mmcse.errors import UserError
-from mmcse.objectives.classification import basic_losses
+from mmcse.objectives.classification import basic_losses, pseudo_labels
 from mmcse.objectives.cooccurrence import cooccurrence_loss
 from mmcse.objectives.orthogonality import VisualOrthogonality, orthogonality_loss
 from mmcse.objectives.reconstruction import reconstruction_loss
@@ -57,5 +57,5 @@ class MMCSEObjective:
                 out.event_features, out.background_features, self.visual_orthogonality
             )
         if self.weights["cooccurrence"] and out.cooccurrence:
-            terms["cooccurrence"] = cooccurrence_loss(out.cooccurrence, batch.pseudo)
+            terms["cooccurrence"] = cooccurrence_loss(out.cooccurrence, *pseudo_labels(batch))
         return terms
