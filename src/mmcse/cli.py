@@ -7,9 +7,6 @@ import argparse
 import logging
 import os
 import sys
-import warnings
-from collections.abc import Callable
-from typing import Any
 
 from mmcse import __version__
 from mmcse.commands import collect, data, efficiency, floors, import_, report, score
@@ -47,6 +44,7 @@ def main(argv: list[str] | None = None) -> int:
 def _train(argv: list[str]) -> int:
     from omegaconf import DictConfig
 
+    from mmcse.application import run_application
     from mmcse.runs.sweep import Journal, conclude, journaled
 
     def job(config: DictConfig) -> float:
@@ -60,7 +58,7 @@ def _train(argv: list[str]) -> int:
 
     Journal.folder = None
     try:
-        status = _hydra("train", job, argv, journaled)
+        status = run_application("train", job, argv, journaled)
     except OSError as error:
         if Journal.folder is None:
             raise
@@ -73,74 +71,14 @@ def _train(argv: list[str]) -> int:
 def _eval(argv: list[str]) -> int:
     from omegaconf import DictConfig
 
+    from mmcse.application import run_application
+
     def job(config: DictConfig) -> None:
         from mmcse.evaluate import evaluate
 
         evaluate(config)
 
-    return _hydra("eval", job, argv)
-
-
-def _hydra(name: str, job: Callable, argv: list[str], wrapper: Callable[[Callable], Callable] | None = None) -> int:
-    """Run a Hydra application, and say what is wrong in one paragraph where the user can mend it."""
-    import hydra
-    from hydra.core.hydra_config import HydraConfig
-    from hydra.errors import HydraException
-    from hydra.types import RunMode
-    from omegaconf import DictConfig
-    from omegaconf.errors import OmegaConfBaseException
-
-    from mmcse.configuration import register
-
-    mistakes: list[UserError] = []
-
-    def guarded(config: DictConfig) -> Any:
-        """The job, keeping its mistakes from Hydra, which would list every override."""
-        _quieten_lightning()  # here, because jobs of a sweep may run in processes of their own
-        try:
-            return job(config)
-        except (UserError, HydraException, OmegaConfBaseException) as error:
-            mistake = _mistake(error, name, argv)
-            if HydraConfig.get().mode == RunMode.MULTIRUN:
-                raise mistake from None
-            return mistakes.append(mistake)
-
-    register()
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors through to us
-    ordered = sorted(argv, key=lambda word: word not in ("-m", "--multirun"))  # argparse knows it among words only so
-    program, sys.argv = sys.argv, [f"mmcse {name}", *ordered]
-    try:
-        hydra.main(version_base="1.3", config_path=None, config_name=name)(wrapper(guarded) if wrapper else guarded)()
-    except (HydraException, OmegaConfBaseException) as error:
-        raise _mistake(error, name, argv) from error
-    finally:
-        sys.argv = program
-    if mistakes:
-        raise mistakes[0]
-    return 0
-
-
-def _mistake(error: Exception, name: str, argv: list[str]) -> UserError:
-    """The mistake behind an error: the one it was raised from, or else what is wrong with the configuration."""
-    from mmcse.configuration import explain_composition
-
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, UserError):
-            return cause
-        cause = cause.__cause__
-    return UserError(explain_composition(error, name, argv))
-
-
-def _quieten_lightning() -> None:
-    """Leave its warnings, and drop its remarks on devices, checkpoints and its own deprecated calls."""
-    import lightning  # sets the levels that are changed here
-
-    for name in (lightning.__name__, "lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", module=r"lightning\.", category=FutureWarning)
-    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-    warnings.filterwarnings("ignore", message=".*sync_dist=True.*")  # scores are those of all processes already
+    return run_application("eval", job, argv)
 
 
 def _parser() -> argparse.ArgumentParser:
