@@ -195,6 +195,15 @@ class TestDataModule:
         assert not torch.equal(first.true_audio, second.true_audio)
         assert torch.equal(first.true_visual, second.true_visual)
 
+    @pytest.mark.parametrize(("kind", "warned"), [("real", True), ("simulated", False)])
+    def test_real_data_without_the_original_truth_are_warned_about(self, smoke_bank, monkeypatch, caplog, kind, warned):
+        bank = FeatureBank.open(smoke_bank)
+        monkeypatch.setattr(bank, "kind", kind)
+        AVVPDataModule(bank)
+        assert ("scores are against the corrected file" in caplog.text) == warned
+        AVVPDataModule(bank, audio_truth="corrected")
+        assert caplog.text.count("corrected file") == int(warned)
+
     @pytest.mark.parametrize(
         ("settings", "said"),
         [

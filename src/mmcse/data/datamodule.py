@@ -1,5 +1,6 @@
 """Videos of a feature bank as batches: what training, validation and test iterate over."""
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from mmcse.batch import Batch
 from mmcse.data.bank import BankSplit, FeatureBank
 from mmcse.errors import UserError
+
+log = logging.getLogger(__name__)
 
 
 class VideoDataset(Dataset[Batch]):
@@ -97,6 +100,14 @@ class AVVPDataModule(L.LightningDataModule):
         self.batch_size, self.eval_batch_size, self.num_workers = batch_size, eval_batch_size, num_workers
         self.seed, self.audio_truth = seed, audio_truth
         self._first_epoch = 0
+        scored = [self.true_audio(split) for split in self.bank.splits if split != "train"]
+        if self.bank.kind == "real" and audio_truth == "original" and "true_audio" in scored:
+            log.warning(
+                "%s has no annotation of audible events from before its correction, which published numbers used: "
+                "scores are against the corrected file. (Put AVVP_eval_audio_original.csv beside the annotations and "
+                "prepare again, or say data.audio_truth=corrected.)",
+                self.bank.folder,
+            )
 
     def true_audio(self, split: str) -> str:
         """Name of the array with a split's annotated audible events: the asked-for one, or the only one there is."""
