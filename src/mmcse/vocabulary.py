@@ -6,8 +6,6 @@ nothing more.
 
 from collections.abc import Iterable, Sequence
 
-import numpy as np
-
 from mmcse.errors import UserError
 
 LLP_CLASSES: tuple[str, ...] = (
@@ -67,10 +65,3 @@ def class_index(name: str, classes: Sequence[str], where: str) -> int:
             f"{where}: unknown class {name!r}.{near_miss(name, classes)} "
             f"The vocabulary has {len(classes)} classes: {', '.join(classes)}."
         ) from None
-
-
-def multi_hot(indices: Iterable[int], num_classes: int) -> np.ndarray:
-    """Boolean vector (K,) that is true at `indices`."""
-    vector = np.zeros(num_classes, dtype=bool)
-    vector[list(indices)] = True
-    return vector

@@ -22,7 +22,6 @@ MANIFEST = "manifest.json"
 
 FEATURES = ("audio", "visual", "motion")
 PSEUDO_LABELS = ("pseudo_audio", "pseudo_visual")
-TRUTHS = ("true_audio", "true_visual", "true_audio_original")
 REQUIRED = ("ids", "weak", *FEATURES)
 
 

@@ -38,6 +38,14 @@ class RunTime(NamedTuple):
         return RunTime(*(seconds / videos for seconds in self))
 
 
+def count_parameters(network: nn.Module) -> tuple[int, int]:
+    """Parameters that inference needs, and those of the parts marked `training_only`."""
+    total = sum(p.numel() for p in network.parameters())
+    unused = [m for m in network.modules() if getattr(m, "training_only", False)]
+    training_only = sum(p.numel() for m in unused for p in m.parameters())
+    return total - training_only, training_only
+
+
 def count_multiply_adds(network: nn.Module, features: Features, *, auxiliary: bool = False) -> MultiplyAdds:
     """Count the multiply-adds of a forward pass with PyTorch's own counter.
 

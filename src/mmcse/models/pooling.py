@@ -50,11 +50,3 @@ class HolisticHead(nn.Module):
     def forward(self, features: Tensor) -> ParserOutput:
         """Holistic features (B, T, 2, D) to the output."""
         return mmil_pooling(self.event(features), self.temporal(features), self.modality(features))
-
-
-def count_parameters(network: nn.Module) -> tuple[int, int]:
-    """Parameters that inference needs, and those of the parts marked `training_only`."""
-    total = sum(p.numel() for p in network.parameters())
-    unused = [m for m in network.modules() if getattr(m, "training_only", False)]
-    training_only = sum(p.numel() for m in unused for p in m.parameters())
-    return total - training_only, training_only
