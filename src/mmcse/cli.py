@@ -9,7 +9,7 @@ import os
 import sys
 
 from mmcse import __version__
-from mmcse.commands import collect, data, efficiency, floors, import_, report, score
+from mmcse.commands import breakdown, collect, data, efficiency, floors, import_, report, score
 from mmcse.errors import UserError
 
 EXIT_FAILED, EXIT_MISTAKE, EXIT_INTERRUPTED = 1, 2, 130
@@ -91,6 +91,6 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     commands.add_parser("train", help="train a parser and test its best epoch (Hydra: key=value)")
     commands.add_parser("eval", help="score a checkpoint (Hydra: key=value)")
-    for command in (score, floors, data, import_, efficiency, collect, report):
+    for command in (score, floors, data, import_, efficiency, collect, report, breakdown):
         command.add(commands)
     return parser

@@ -79,6 +79,8 @@ class EvalSettings:
     """"val" or "test"."""
     gate: str | None = None
     threshold: float | None = None
+    durations: bool = False
+    """Also score events by their duration; on with `json` and `predictions`."""
     json: str | None = None
     """File for all scores in full precision."""
     predictions: str | None = None

@@ -64,10 +64,11 @@ def evaluate(config: DictConfig) -> dict[str, Any]:
         "audio_truth": true_audio,
         "data": {"kind": bank.kind, "digest": bank.digest},
         "scores": {name.removeprefix("test/"): score for name, score in scores.items()},
+        "classes": list(bank.classes),
         "per_class": parser.per_class,
     }
     print(score_table(result["scores"], kind=bank.kind, title=f"{config.split} · {config.checkpoint}"))
-    if config.json or config.predictions:
+    if config.durations or config.json or config.predictions:
         ids, *decided = zip(*trainer.predict(parser, loader) or (), strict=True)
         audio, visual = (torch.cat(batches).numpy() for batches in decided)
         truth = bank.split(config.split).arrays
