@@ -1,11 +1,16 @@
 """Fixtures that every area of the tests shares."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
 
 from mmcse.data import simulated_bank
+
+# a shell that starts the tests in the background makes them, and all of their children, deaf to Ctrl-C
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 REPOSITORY = Path(__file__).parents[1]
 
