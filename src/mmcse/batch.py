@@ -9,6 +9,7 @@ Legend, used in every comment and docstring:
     H  attention heads          L  layers
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import Any, Self
 
@@ -30,6 +31,10 @@ class Batch:
     """(B, T, C) motion features (R(2+1)D)."""
     weak: Tensor
     """(B, K) video-level labels: the event occurs somewhere, in some modality."""
+    weak_audio: Tensor | None = None
+    """(B, K) the weak labels that a method's refinement left to the audio track, where there is one."""
+    weak_visual: Tensor | None = None
+    """(B, K) the weak labels left to the visual track."""
     pseudo_audio: Tensor | None = None
     """(B, T, K) segment-level pseudo labels of the audio track."""
     pseudo_visual: Tensor | None = None
@@ -43,15 +48,22 @@ class Batch:
 
     def to(self, *args: Any, **kwargs: Any) -> Self:
         """Copy with every tensor sent through `Tensor.to` (device, dtype, non_blocking)."""
-        tensors = {
-            f.name: v.to(*args, **kwargs) for f in fields(self) if isinstance(v := getattr(self, f.name), Tensor)
-        }
-        return replace(self, **tensors)
+        return self._with_tensors(lambda tensor: tensor.to(*args, **kwargs))
 
     def pin_memory(self) -> Self:
         """Copy with every tensor in page-locked memory."""
-        tensors = {f.name: v.pin_memory() for f in fields(self) if isinstance(v := getattr(self, f.name), Tensor)}
-        return replace(self, **tensors)
+        return self._with_tensors(Tensor.pin_memory)
+
+    def split(self, size: int) -> list[Self]:
+        """Batches of `size` videos, in order; the last one may be shorter."""
+        return [self._rows(slice(start, start + size)) for start in range(0, len(self), size)]
+
+    def _rows(self, rows: slice) -> Self:
+        return replace(self._with_tensors(lambda tensor: tensor[rows]), ids=self.ids[rows])
+
+    def _with_tensors(self, change: Callable[[Tensor], Tensor]) -> Self:
+        values = ((f.name, getattr(self, f.name)) for f in fields(self))
+        return replace(self, **{name: change(value) for name, value in values if isinstance(value, Tensor)})
 
     def __len__(self) -> int:
         return len(self.weak)

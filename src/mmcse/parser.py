@@ -12,9 +12,10 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from mmcse.batch import Batch, ParserOutput
-from mmcse.errors import UserError
+from mmcse.errors import DivergedError, UserError
 from mmcse.evaluation.decode import Gate, decode_output
 from mmcse.evaluation.metric import ParsingMetric
+from mmcse.microbatches import in_pieces
 
 Objective = Callable[[ParserOutput, Batch], dict[str, Tensor]]
 
@@ -32,6 +33,9 @@ class VideoParser(L.LightningModule):
         scheduler: makes the schedule from the optimiser, stepped every epoch; None keeps the rate constant.
         gate: which video-level probabilities gate the segments of audio and visual.
         threshold: least probability of a decision, at segment and video level.
+        micro_batch: on a CPU, so many videos at a time go through the network in training, with the same gradient
+            (see `mmcse.microbatches`), where the objective is a mean over videos and says so by `mean_over_videos`.
+            None takes the whole batch.
 
     Raises:
         UserError: an unknown gate.
@@ -46,6 +50,7 @@ class VideoParser(L.LightningModule):
         scheduler: Callable[[Optimizer], LRScheduler] | None = None,
         gate: Gate = "video/visual",
         threshold: float = 0.5,
+        micro_batch: int | None = None,
     ) -> None:
         super().__init__()
         if gate not in get_args(Gate):
@@ -54,6 +59,7 @@ class VideoParser(L.LightningModule):
         self.make_optimizer, self.make_scheduler = optimizer, scheduler
         self.gate: Gate = gate
         self.threshold = threshold
+        self.micro_batch = micro_batch if getattr(objective, "mean_over_videos", False) else None
         self.val_metric, self.test_metric = ParsingMetric(num_classes), ParsingMetric(num_classes)
         self.per_class: dict[str, dict[str, np.ndarray]] = {}
 
@@ -63,18 +69,25 @@ class VideoParser(L.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Losses of a batch."""
-        out = self.network(batch.audio, batch.visual, batch.motion)
-        if not out.segment_logits.isfinite().all():
-            raise UserError(
-                f"Training diverged: the network's output is not finite in epoch {self.current_epoch + 1}, batch "
-                f"{batch_idx + 1} (videos {', '.join(batch.ids[:3])}, ...). A lower optimizer.lr may help; if it was "
-                "low, look for extreme features with `mmcse data check`."
-            )
-        losses = self.objective(out, batch)
+        if self.micro_batch and self.device.type == "cpu" and len(batch) > self.micro_batch:
+            parameters = [p for p in self.network.parameters() if p.requires_grad]
+            losses = in_pieces(lambda piece: self._losses(piece, batch_idx), batch, self.micro_batch, parameters)
+        else:
+            losses = self._losses(batch, batch_idx)
         self.log_dict({f"train/{name}": loss.detach() for name, loss in losses.items()}, on_step=False, on_epoch=True,
                       batch_size=len(batch), sync_dist=True)  # fmt: skip
         self.log("loss", losses["total"].detach(), prog_bar=True, logger=False, batch_size=len(batch))
         return losses["total"]
+
+    def _losses(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        out = self.network(batch.audio, batch.visual, batch.motion)
+        if not out.segment_logits.isfinite().all():
+            raise DivergedError("the network's output is", self.current_epoch, batch_idx, batch.ids)
+        losses = self.objective(out, batch)
+        if not losses["total"].isfinite():
+            wrong = [name for name, loss in losses.items() if not loss.isfinite()]
+            raise DivergedError(f"the losses ({', '.join(wrong)}) are", self.current_epoch, batch_idx, batch.ids)
+        return losses
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Adds a batch to the validation scores."""
@@ -95,7 +108,7 @@ class VideoParser(L.LightningModule):
 
     def predict_step(self, batch: Batch, batch_idx: int) -> tuple[tuple[str, ...], Tensor, Tensor]:
         """Ids of the videos and decisions (B, T, K) for audio and visual."""
-        return batch.ids, *self._decide(self(batch.audio, batch.visual, batch.motion))
+        return batch.ids, *self.decide(self(batch.audio, batch.visual, batch.motion))
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Optimiser and, where there is one, its schedule."""
@@ -109,14 +122,15 @@ class VideoParser(L.LightningModule):
             return optimizer
         return {"optimizer": optimizer, "lr_scheduler": self.make_scheduler(optimizer)}
 
-    def _decide(self, out: ParserOutput) -> tuple[Tensor, Tensor]:
+    def decide(self, out: ParserOutput) -> tuple[Tensor, Tensor]:
+        """Decisions (B, T, K) for audio and visual by this parser's gate and threshold."""
         return decode_output(out, gate=self.gate, threshold=self.threshold, gate_threshold=self.threshold)
 
     def _score(self, batch: Batch, metric: ParsingMetric) -> None:
         if batch.true_audio is None or batch.true_visual is None:
             raise UserError("Scores need the annotation of every segment, and this split has none.")
         out = self(batch.audio, batch.visual, batch.motion)
-        metric.update(*self._decide(out), batch.true_audio, batch.true_visual,
+        metric.update(*self.decide(out), batch.true_audio, batch.true_visual,
                       video_pred=out.video_prob >= self.threshold, weak=batch.weak)  # fmt: skip
 
     def _log_scores(self, stage: str, metric: ParsingMetric) -> None:

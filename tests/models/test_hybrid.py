@@ -12,6 +12,7 @@ from literal_hybrid import LiteralHybrid
 from mmcse.batch import Batch
 from mmcse.errors import UserError
 from mmcse.models import HAN, VALOR, count_parameters
+from mmcse.models.hybrid import update_both
 from mmcse.models.reference import load_reference_state, reference_names, to_reference_state, unused_reference_names
 from mmcse.objectives import HANObjective, VALORObjective
 
@@ -112,6 +113,38 @@ def test_the_visual_branch_of_a_layer_sees_new_audio_in_valor_and_old_audio_in_h
     torch.testing.assert_close(valor(*features).segment_logits, of_valor.segment_logits)
     torch.testing.assert_close(han(*features).segment_logits, of_han.segment_logits)
     assert not torch.allclose(of_valor.visual_prob, of_han.visual_prob)
+
+
+@pytest.mark.parametrize("norm", ["post", "pre"])
+def test_without_cross_attention_a_layer_only_gathers_from_its_own_modality(norm):
+    torch.manual_seed(0)
+    layer = VALOR(**SMALL | {"num_layers": 1}, norm=norm).double().eval().layers[0]
+    own = torch.randn(2, 4, 8, dtype=torch.float64)
+    with torch.no_grad():  # attention that gathers nothing is no attention
+        layer.cross_attention.out_proj.weight.zero_()
+        layer.cross_attention.out_proj.bias.zero_()
+    torch.testing.assert_close(layer(own, None), layer(own, torch.randn_like(own)))
+
+
+def test_hans_encoder_updates_any_sets_of_tokens_from_old_ones():
+    torch.manual_seed(0)
+    layers = HAN(**SMALL).double().eval().layers
+    features = torch.randn(3, 5, 7, 2, 8, dtype=torch.float64)  # two leading axes
+    audio, visual = features.unbind(dim=3)
+    for layer in layers:
+        audio, visual = layer(audio, visual), layer(visual, audio)
+    torch.testing.assert_close(update_both(layers, features), torch.stack((audio, visual), dim=3))
+    alone = update_both(layers, features, cross_attention=False)
+    changed = torch.stack((features[..., 0, :], torch.randn_like(features[..., 1, :])), dim=3)
+    torch.testing.assert_close(update_both(layers, changed, cross_attention=False)[..., 0, :], alone[..., 0, :])
+
+
+def test_hans_output_holds_the_features_before_and_after_the_encoder():
+    network = HAN(**SMALL).double().eval()
+    features = inputs(2, SMALL)
+    out = network(*features)
+    torch.testing.assert_close(out.projected, torch.stack(network.front_end(*features), dim=2))
+    torch.testing.assert_close(network.head(out.encoded).segment_logits, out.segment_logits)
 
 
 @every_network

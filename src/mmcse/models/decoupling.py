@@ -7,12 +7,12 @@ for the background; a learnt share of the background is then blended back into e
 from typing import Literal, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmcse.errors import UserError
 from mmcse.models.classwise import ClassLinear
 from mmcse.models.dropout import Dropout
+from mmcse.models.linear import Linear, linear
 
 Decoupling = Literal["none", "events", "events+background"]
 """Rows 1, 2 and 3 of Table 2: a mixed feature, features of the events, features of events and background."""
@@ -34,8 +34,8 @@ class Decoder(nn.Module):
 
     def __init__(self, num_features: int, class_dim: int, hidden_dim: int) -> None:
         super().__init__()
-        self.first = nn.Linear(num_features * class_dim, hidden_dim)
-        self.second = nn.Linear(hidden_dim, hidden_dim)
+        self.first = Linear(num_features * class_dim, hidden_dim)
+        self.second = Linear(hidden_dim, hidden_dim)
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, T, F, d) to (B, T, D)."""
@@ -49,20 +49,20 @@ class BackgroundBlending(nn.Module):
         super().__init__()
         self.weight_mlp = nn.Sequential(
             nn.ReLU(),
-            nn.Linear(hidden_dim, hidden_dim // 2),
+            Linear(hidden_dim, hidden_dim // 2),
             nn.ReLU(),
             Dropout(dropout),
-            nn.Linear(hidden_dim // 2, 1),
+            Linear(hidden_dim // 2, 1),
         )
-        self.merge = nn.Linear(2 * class_dim, class_dim)
+        self.merge = Linear(2 * class_dim, class_dim)
 
     def forward(self, holistic: Tensor, events: Tensor, background: Tensor) -> Tensor:
         """Holistic (B, T, D), events (B, T, K, d) and background (B, T, d) to class tokens (B, T, K, d)."""
         alpha = self.weight_mlp(holistic).sigmoid()  # (B, T, 1), shared by the classes
         # W [p; q] = W1 p + W2 q: the background's half is computed once per segment, not once per class
         of_event, of_background = self.merge.weight.chunk(2, dim=1)
-        shared = F.linear((1 - alpha) * background, of_background, self.merge.bias)
-        return (F.linear(alpha.unsqueeze(-1) * events, of_event) + shared.unsqueeze(-2)).relu()
+        shared = linear((1 - alpha) * background, of_background, self.merge.bias)
+        return (linear(alpha.unsqueeze(-1) * events, of_event) + shared.unsqueeze(-2)).relu()
 
 
 class ClassAwareDecoupling(nn.Module):
@@ -98,7 +98,7 @@ class ClassAwareDecoupling(nn.Module):
             raise UserError(f"A decoupler has 1 or 2 linear layers, not {num_linears}.")
         self.num_classes, self.num_features, self.class_dim = num_classes, num_features[decoupling], class_dim
         # every decoupler reads the same feature, so their first layers are one linear layer
-        self.first = nn.Linear(hidden_dim, self.num_features * class_dim)
+        self.first = Linear(hidden_dim, self.num_features * class_dim)
         self.second = ClassLinear(self.num_features, class_dim, class_dim) if num_linears == 2 else None
         self.dropout = Dropout(dropout)
         full = decoupling == "events+background"

@@ -7,11 +7,12 @@ modalities and all four directions: the own modality is `tokens`, the other one 
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmcse.models.attention import Attention
-from mmcse.models.dropout import Dropout
+from mmcse.models.feedforward import FeedForward
+from mmcse.models.linear import Linear
+from mmcse.models.similarity import relu_cosine
 
 MODALITY = 2
 """The axis of the two modalities in class tokens and maps."""
@@ -59,15 +60,16 @@ class LGSF(nn.Module):
     def __init__(self, dim: int, *, cross: bool, residual: FusionResidual) -> None:
         super().__init__()
         self.cross, self.residual = cross, residual
-        self.segment = nn.Linear(dim, dim)
-        self.video = None if cross else nn.Linear(dim, dim)
+        self.segment = Linear(dim, dim)
+        self.video = None if cross else Linear(dim, dim)
 
     def forward(self, tokens: Tensor, enhanced: Tensor) -> Tensor:
         """Input tokens and SECM's enhanced ones, both (B, T, 2, K, d), to tokens U of that shape."""
-        source = tokens.flip(MODALITY) if self.cross else enhanced
-        to_video = self.segment if self.video is None else self.video
+        source, to_video = (tokens, self.segment) if self.video is None else (enhanced, self.video)
         video = to_video(source).relu().mean(dim=TIME, keepdim=True)  # (B, 1, 2, K, d)
-        relevance = F.cosine_similarity(self.segment(enhanced).relu(), video, dim=-1).sigmoid().unsqueeze(-1)
+        if self.cross:
+            video = video.flip(MODALITY)
+        relevance = relu_cosine(self.segment(enhanced), video, shared=TIME).sigmoid()
         return torch.addcmul(tokens if self.residual == "input" else enhanced, relevance, video)
 
 
@@ -88,7 +90,7 @@ class Enhancement(nn.Module):
         super().__init__()
         self.secm = SECM(dim, num_heads, dropout, cross=cross) if secm else None
         self.lgsf = LGSF(dim, cross=cross, residual=residual) if lgsf else None
-        self.projection = nn.Linear(dim, dim)
+        self.projection = Linear(dim, dim)
 
     def forward(self, tokens: Tensor, need_map: bool) -> tuple[Tensor, Tensor | None]:
         """Tokens (B, T, 2, K, d) to this mode's share of the update, and its map where SECM exists."""
@@ -118,9 +120,7 @@ class FGSELayer(nn.Module):
         self.intra = Enhancement(dim, num_heads, dropout, cross=False, **shared) if intra else None
         self.cross = Enhancement(dim, num_heads, dropout, cross=True, **shared) if cross else None
         self.norm = nn.LayerNorm(dim)
-        self.feedforward = nn.Sequential(
-            nn.Linear(dim, feedforward_dim), nn.ReLU(), Dropout(dropout), nn.Linear(feedforward_dim, dim)
-        )
+        self.feedforward = FeedForward(dim, feedforward_dim, dropout)
 
     def forward(self, tokens: Tensor, need_maps: bool = False) -> tuple[Tensor, dict[str, Tensor]]:
         """Tokens (B, T, 2, K, d) to new tokens, and the maps that were asked for and exist, each (B, T, K, K)."""

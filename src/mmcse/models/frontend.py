@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from mmcse.models.linear import Linear
 from mmcse.resampling import Resampling, resampling_matrix
 
 
@@ -20,10 +21,10 @@ class FrontEnd(nn.Module):
     def __init__(self, audio_dim: int, visual_dim: int, motion_dim: int, hidden_dim: int, num_segments: int) -> None:
         super().__init__()
         self.num_segments = num_segments
-        self.audio = nn.Linear(audio_dim, hidden_dim)
-        self.visual = nn.Linear(visual_dim, hidden_dim)
-        self.motion = nn.Linear(motion_dim, hidden_dim)
-        self.fusion = nn.Linear(2 * hidden_dim, hidden_dim)
+        self.audio = Linear(audio_dim, hidden_dim)
+        self.visual = Linear(visual_dim, hidden_dim)
+        self.motion = Linear(motion_dim, hidden_dim)
+        self.fusion = Linear(2 * hidden_dim, hidden_dim)
 
     def forward(self, audio: Tensor, visual: Tensor, motion: Tensor) -> tuple[Tensor, Tensor]:
         """Features of the three streams, each (B, N, C), to audio and visual holistic features, each (B, T, D).
@@ -31,14 +32,19 @@ class FrontEnd(nn.Module):
         Raises:
             UserError: a stream's N is neither T nor a token count that can be resampled to T.
         """
-        audio = self.audio(self._to_segments(audio, "clap_map"))
-        visual = self.visual(self._to_segments(visual, "frames"))
-        motion = self.motion(self._to_segments(motion, "frames"))
+        audio = self.audio(to_segments(audio, "clap_map", self.num_segments))
+        visual = self.visual(to_segments(visual, "frames", self.num_segments))
+        motion = self.motion(to_segments(motion, "frames", self.num_segments))
         return audio, self.fusion(torch.cat((visual, motion), dim=-1))
 
-    def _to_segments(self, stream: Tensor, how: Resampling) -> Tensor:
-        """(B, N, C) to (B, T, C); resampling commutes with the linear layer, and is cheaper before it."""
-        tokens = stream.shape[1]
-        if tokens == self.num_segments:
-            return stream
-        return resampling_matrix(how, tokens, self.num_segments).to(stream) @ stream
+
+def to_segments(stream: Tensor, how: Resampling, num_segments: int) -> Tensor:
+    """(B, N, C) to (B, T, C); resampling commutes with a linear layer, and is cheaper before it.
+
+    Raises:
+        UserError: N is neither T nor a token count that can be resampled to T.
+    """
+    tokens = stream.shape[1]
+    if tokens == num_segments:
+        return stream
+    return resampling_matrix(how, tokens, num_segments).to(stream) @ stream

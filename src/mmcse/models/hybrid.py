@@ -2,12 +2,13 @@
 
 In a hybrid attention layer each segment gathers from the segments of its own modality and from those of the other
 one. One layer serves both modalities. The two networks differ in sizes and in what the visual branch of a layer sees
-of the audio branch: HAN's sees its input, VALOR's its result.
+of the audio branch: HAN's sees its input, VALOR's its result. Later methods stand on HAN's encoder (`update_both`).
 """
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 
 from mmcse.batch import ParserOutput
@@ -15,11 +16,22 @@ from mmcse.errors import UserError
 from mmcse.models.attention import Attention
 from mmcse.models.decoupling import stack_modalities
 from mmcse.models.dropout import Dropout
+from mmcse.models.feedforward import FeedForward
 from mmcse.models.frontend import FrontEnd
 from mmcse.models.pooling import HolisticHead
 
 NormPosition = Literal["post", "pre"]
 """Whether layers normalise their results, or what their sublayers read (then a last norm follows the layers)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HybridOutput(ParserOutput):
+    """A parsing, and the features that methods on HAN's encoder compare across modalities."""
+
+    projected: Tensor
+    """(B, T, 2, D) segment features before the encoder."""
+    encoded: Tensor
+    """(B, T, 2, D) segment features after the encoder, before any dropout of the event parser."""
 
 
 class HybridLayer(nn.Module):
@@ -40,27 +52,24 @@ class HybridLayer(nn.Module):
         self.cross_attention = Attention(dim, num_heads, dropout)
         self.dropout = Dropout(dropout)
         self.attention_norm = nn.LayerNorm(dim)
-        self.feedforward = nn.Sequential(
-            nn.Linear(dim, feedforward_dim),
-            nn.ReLU(),
-            Dropout(dropout),
-            nn.Linear(feedforward_dim, dim),
-            Dropout(dropout),
-        )
+        self.feedforward = FeedForward(dim, feedforward_dim, dropout)
         self.feedforward_norm = nn.LayerNorm(dim)
 
-    def forward(self, own: Tensor, other: Tensor) -> Tensor:
+    def forward(self, own: Tensor, other: Tensor | None) -> Tensor:
         """Segments of one modality (..., T, D), given those of the other one, to new ones.
 
-        In the pre-norm form only `own` is normalised before attention, as in VALOR's implementation.
+        In the pre-norm form only `own` is normalised before attention, as in VALOR's implementation. Without `other`
+        there is no cross-attention: a segment gathers from its own modality only, with the same weights.
         """
         if self.norm == "post":
             own = self.attention_norm(own + self._gather(own, other))
-            return self.feedforward_norm(own + self.feedforward(own))
+            return self.feedforward_norm(own + self.dropout(self.feedforward(own)))
         own = own + self._gather(self.attention_norm(own), other)
-        return own + self.feedforward(self.feedforward_norm(own))
+        return own + self.dropout(self.feedforward(self.feedforward_norm(own)))
 
-    def _gather(self, own: Tensor, other: Tensor) -> Tensor:
+    def _gather(self, own: Tensor, other: Tensor | None) -> Tensor:
+        if other is None:
+            return self.dropout(self.self_attention(own, own)[0])
         from_other, _ = self.cross_attention(own, other)
         from_own, _ = self.self_attention(own, own)
         return self.dropout(from_other) + self.dropout(from_own)
@@ -102,22 +111,21 @@ class HAN(nn.Module):
     ) -> None:
         super().__init__()
         self.front_end = FrontEnd(audio_dim, visual_dim, motion_dim, hidden_dim, num_segments)
-        self.layers = _hybrid_layers(num_layers, hidden_dim, num_heads, feedforward_dim, dropout, "post")
+        self.layers = hybrid_layers(num_layers, hidden_dim, num_heads, feedforward_dim, dropout)
         self.head = HolisticHead(num_classes, hidden_dim)
 
-    def forward(self, audio: Tensor, visual: Tensor, motion: Tensor, *, auxiliary: bool = True) -> ParserOutput:
+    def forward(self, audio: Tensor, visual: Tensor, motion: Tensor, *, auxiliary: bool = True) -> HybridOutput:
         """Parse a batch of videos.
 
         Args:
             audio: (B, N, C) audio features; N is T, or the tokens of CLAP's feature map.
             visual: (B, N, C) appearance features; N is T, or a multiple of it.
             motion: (B, T, C) motion features.
-            auxiliary: without effect: this network has no output beyond its predictions.
+            auxiliary: without effect: what the output holds beyond predictions costs nothing.
         """
-        segments = torch.stack(self.front_end(audio, visual, motion))  # (2, B, T, D): one attention call for both
-        for layer in self.layers:
-            segments = layer(segments, segments.flip(0))
-        return self.head(segments.permute(1, 2, 0, 3))
+        projected = stack_modalities(*self.front_end(audio, visual, motion))
+        encoded = update_both(self.layers, projected)
+        return HybridOutput(**vars(self.head(encoded)), projected=projected, encoded=encoded)
 
 
 class VALOR(nn.Module):
@@ -160,7 +168,7 @@ class VALOR(nn.Module):
         if norm not in ("post", "pre"):
             raise UserError(f"norm is {norm!r}; expected 'post' or 'pre'.")
         self.front_end = FrontEnd(audio_dim, visual_dim, motion_dim, hidden_dim, num_segments)
-        self.layers = _hybrid_layers(num_layers, hidden_dim, num_heads, feedforward_dim, dropout, norm)
+        self.layers = hybrid_layers(num_layers, hidden_dim, num_heads, feedforward_dim, dropout, norm)
         self.audio_norm, self.visual_norm = (
             nn.LayerNorm(hidden_dim) if norm == "pre" else nn.Identity() for _ in range(2)
         )
@@ -175,11 +183,33 @@ class VALOR(nn.Module):
         return self.head(stack_modalities(self.audio_norm(audio), self.visual_norm(visual)))
 
 
-def _hybrid_layers(
-    num_layers: int, dim: int, num_heads: int, feedforward_dim: int, dropout: float, norm: NormPosition
+def hybrid_layers(
+    num_layers: int, dim: int, num_heads: int, feedforward_dim: int, dropout: float, norm: NormPosition = "post"
 ) -> nn.ModuleList:
+    """The layers of an encoder; arguments as those of `HybridLayer`.
+
+    Raises:
+        UserError: there is no layer, or the width does not divide among the heads.
+    """
     if num_layers < 1:
         raise UserError(f"A hybrid attention network needs at least one layer; num_layers is {num_layers}.")
     if num_heads < 1 or dim % num_heads:
         raise UserError(f"hidden_dim ({dim}) must be a multiple of num_heads ({num_heads}).")
     return nn.ModuleList(HybridLayer(dim, num_heads, feedforward_dim, dropout, norm) for _ in range(num_layers))
+
+
+def update_both(layers: Iterable[nn.Module], features: Tensor, *, cross_attention: bool = True) -> Tensor:
+    """HAN's encoder: in each layer both modalities are updated from the old features.
+
+    Args:
+        layers: hybrid attention layers.
+        features: (..., T, 2, D) segment features of audio and visual; T may as well be the tokens of another axis.
+        cross_attention: whether a modality sees the other one; without, each is encoded on its own.
+
+    Returns:
+        (..., T, 2, D) new features.
+    """
+    both = features.movedim(-2, 0)  # (2, ..., T, D): one attention call for both modalities
+    for layer in layers:
+        both = layer(both, both.flip(0) if cross_attention else None)
+    return both.movedim(0, -2)

@@ -4,6 +4,7 @@ from torch import Tensor, nn
 
 from mmcse.batch import ParserOutput
 from mmcse.models.classwise import ClassLinear
+from mmcse.models.linear import Linear
 
 
 def mmil_pooling(segment_logits: Tensor, temporal: Tensor, modality: Tensor) -> ParserOutput:
@@ -43,9 +44,9 @@ class HolisticHead(nn.Module):
 
     def __init__(self, num_classes: int, dim: int) -> None:
         super().__init__()
-        self.event = nn.Linear(dim, num_classes)
-        self.temporal = nn.Linear(dim, num_classes)
-        self.modality = nn.Linear(dim, num_classes)
+        self.event = Linear(dim, num_classes)
+        self.temporal = Linear(dim, num_classes)
+        self.modality = Linear(dim, num_classes)
 
     def forward(self, features: Tensor) -> ParserOutput:
         """Holistic features (B, T, 2, D) to the output."""

@@ -1,0 +1,59 @@
+"""The gradient of a batch, computed a few videos at a time.
+
+What a step on 64 videos reads and writes does not fit a processor's cache, what one on 16 does fits better; and only
+one piece's activations are in memory at a time.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+from mmcse.batch import Batch
+
+Losses = dict[str, Tensor]
+
+
+def in_pieces(losses_of: Callable[[Batch], Losses], batch: Batch, size: int, parameters: Sequence[Tensor]) -> Losses:
+    """Losses of a batch whose "total" carries the gradient of the whole batch, though it was computed in pieces.
+
+    Exact for losses that are means over videos: the mean over a batch is the mean of its pieces by their lengths. The
+    gradients of a piece are computed here, right after its losses, and given out when "total" is differentiated.
+
+    Args:
+        losses_of: the losses of a piece.
+        batch: B videos.
+        size: videos of a piece; the last one may be shorter.
+        parameters: what "total" can be differentiated by afterwards.
+
+    Returns:
+        The losses of the batch; all but "total" without gradient.
+    """
+    mean: Losses = {}
+    gradients: list[Tensor | None] = [None] * len(parameters)
+    for piece in batch.split(size):
+        share = len(piece) / len(batch)
+        losses = losses_of(piece)
+        with torch.autocast(batch.weak.device.type, enabled=False):  # each operation goes back in the type it went
+            of_piece = torch.autograd.grad(losses["total"] * share, parameters, allow_unused=True)
+        gradients = [
+            a if b is None else b if a is None else a.add_(b) for a, b in zip(gradients, of_piece, strict=True)
+        ]
+        for name, loss in losses.items():
+            mean[name] = mean.get(name, 0) + share * loss.detach()
+    return mean | {"total": _KnownGradient.apply(mean["total"], gradients, *parameters)}
+
+
+class _KnownGradient(Function):
+    """A number whose gradient by some parameters is known already."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, gradients: list[Tensor | None], *parameters: Tensor) -> Tensor:
+        ctx.gradients = gradients
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        return None, None, *(None if known is None else known * gradient for known in ctx.gradients)

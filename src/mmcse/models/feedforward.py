@@ -1,0 +1,51 @@
+"""The feed-forward part of a layer."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+from mmcse.models.dropout import Dropout, keep_mask
+from mmcse.models.linear import Linear, linear
+
+
+class FeedForward(nn.Sequential):
+    """Linear, ReLU, dropout, linear.
+
+    Args:
+        dim: width of a token.
+        hidden_dim: inner width.
+        dropout: rate.
+    """
+
+    def __init__(self, dim: int, hidden_dim: int, dropout: float) -> None:
+        super().__init__(Linear(dim, hidden_dim), nn.ReLU(), Dropout(dropout), Linear(hidden_dim, dim))
+        self.rate = dropout
+
+    def forward(self, tokens: Tensor) -> Tensor:  # type: ignore[override]
+        """(..., dim) to (..., dim)."""
+        if not self.training or not self.rate:
+            return super().forward(tokens)
+        first, _, _, second = self
+        hidden = first(tokens)
+        mask, scale = keep_mask(hidden, self.rate)
+        # the scale of dropout stands at the weights, which are fewer than the hidden units
+        return linear(_ReluDropped.apply(hidden, mask), second.weight * scale, second.bias)
+
+
+class _ReluDropped(Function):
+    """ReLU times a mask of zeros and ones: what is positive afterwards is just what was neither cut nor dropped."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, mask: Tensor) -> Tensor:
+        out = x.relu().mul_(mask)
+        ctx.save_for_backward(out)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        (out,) = ctx.saved_tensors
+        return torch.ops.aten.threshold_backward(gradient, out, 0), None
