@@ -5,8 +5,10 @@ nothing more.
 """
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
 
-from mmcse.errors import UserError
+from mmcse.errors import MissingFileError, UserError
 
 LLP_CLASSES: tuple[str, ...] = (
     "Speech",
@@ -36,6 +38,73 @@ LLP_CLASSES: tuple[str, ...] = (
     "Clapping",
 )
 """The 25 event classes of LLP in the order that every label file, checkpoint and table uses."""
+
+LSLD_PHRASES: tuple[str, ...] = (
+    "Speeching",
+    "Car",
+    "Cheering",
+    "Dog",
+    "Cat",
+    "Frying food",
+    "playing basketball",
+    "Fire alarm ringing",
+    "Chainsaw",
+    "playing the Cello",
+    "playing the Banjo",
+    "Singing",
+    "Chicken",
+    "playing the Violin",
+    "Vacuum cleaner",
+    "Baby laughter",
+    "playing the Accordion",
+    "Lawn-mower",
+    "Motorcycle",
+    "Helicopter",
+    "playing the guitar",
+    "Telephone bell ringing",
+    "Baby cry",
+    "Blender",
+    "Clapping",
+)
+"""The classes of LLP as the prompts of LSLD (Fan et al., NeurIPS 2023) word them, in the same order."""
+
+
+def read_vocabulary(path: Path | str) -> dict[str, Any]:
+    """Read the classes of a yaml file: what stands under `classes`, a list of names or a mapping from names.
+
+    Args:
+        path: the file; a recipe of pseudo labels is one.
+
+    Returns:
+        The K names in order, with what the file says of each; None for the names of a list.
+
+    Raises:
+        MissingFileError: there is no such file.
+        UserError: it is no yaml file, or holds no classes, or a name that label files could not hold.
+    """
+    from omegaconf import OmegaConf  # unlike PyYAML's own loader, it refuses a name that stands there twice
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
+
+    path = Path(path)
+    try:
+        content = OmegaConf.to_container(OmegaConf.load(path))
+    except (FileNotFoundError, IsADirectoryError):
+        raise MissingFileError(f"There is no file {path}. Expected a yaml file with classes.") from None
+    except (YAMLError, UnicodeDecodeError, OSError, OmegaConfBaseException) as error:
+        raise UserError(f"{path} is not a yaml file with classes: {' '.join(str(error).split())}.") from None
+    classes = content.get("classes") if isinstance(content, dict) else None
+    if not isinstance(classes, (dict, list)) or not classes:
+        raise UserError(f"{path} has no classes. Expected `classes:` with a list of names, or names with prompts.")
+    for name in classes:
+        if not isinstance(name, str) or name != name.strip() or not name or set(name) & set(",\t\r\n"):
+            raise UserError(
+                f"{path}: {name!r} cannot be the name of a class. Expected text without commas and tabs, in quotes "
+                'where yaml takes it for something else ("1", "yes").'
+            )
+    if repeated := [name for i, name in enumerate(classes) if name in list(classes)[:i]]:
+        raise UserError(f"{path}: the class {repeated[0]!r} stands there twice. Remove one.")
+    return classes if isinstance(classes, dict) else dict.fromkeys(classes)
 
 
 def near_miss(word: str, known: Iterable[str]) -> str:

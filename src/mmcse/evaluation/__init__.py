@@ -6,7 +6,7 @@ from mmcse.evaluation.events import Events, Matches, find_events, match_events
 from mmcse.evaluation.floors import reference_rows
 from mmcse.evaluation.fscores import SCORE_KEYS, parsing_scores, per_class_scores, video_level_f1
 from mmcse.evaluation.metric import ParsingMetric
-from mmcse.evaluation.predictions import save_predictions, score_predictions
+from mmcse.evaluation.predictions import read_predictions, save_predictions, score_predictions
 from mmcse.evaluation.table import Kind, score_rows, score_table
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "match_events",
     "parsing_scores",
     "per_class_scores",
+    "read_predictions",
     "reference_rows",
     "save_predictions",
     "score_predictions",

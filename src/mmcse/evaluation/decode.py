@@ -24,7 +24,7 @@ def decode(
     *,
     gate: Gate,
     threshold: float | Tensor = 0.5,
-    gate_threshold: float = 0.5,
+    gate_threshold: float | Tensor = 0.5,
 ) -> tuple[Tensor, Tensor]:
     """Decide which events are present in each segment (evaluation protocol of LLP, step 1).
 
@@ -38,23 +38,17 @@ def decode(
         visual_prob: (B, K) probabilities pooled over the visual segments.
         gate: the video-level probabilities that gate audio and visual segments, see `Gate`.
         threshold: least segment-level probability, one for all classes or (K,).
-        gate_threshold: least video-level probability.
+        gate_threshold: least video-level probability, one number, one for each class (K,), or (2, K) for the classes
+            in the audio and in the visual segments.
 
     Returns:
         Boolean decisions for audio and visual, each (B, T, K).
 
     Raises:
-        UserError: the gate is unknown, or the thresholds are neither one number nor (K,).
+        UserError: the gate is unknown, or thresholds have another shape.
     """
     K = segment_prob.shape[-1]
-    if isinstance(threshold, Tensor):
-        if threshold.shape not in ((), (1,), (K,)):
-            raise UserError(
-                f"Thresholds have shape {tuple(threshold.shape)}; expected one number, or one for each of the "
-                f"{K} classes."
-            )
-        threshold = threshold.to(segment_prob.device)
-    present = segment_prob >= threshold
+    present = segment_prob >= _thresholds(threshold, segment_prob, ((), (1,), (K,)))
     pred_audio, pred_visual = present.unbind(dim=2)
     if gate == "none":
         return pred_audio, pred_visual
@@ -63,13 +57,26 @@ def decode(
             f"Unknown gate {gate!r}.{near_miss(gate, get_args(Gate))} Choose one of {', '.join(get_args(Gate))}."
         )
     video_level = {"video": video_prob, "audio": audio_prob, "visual": visual_prob}
-    audio_gate, visual_gate = (video_level[name] >= gate_threshold for name in gate.split("/"))
-    return pred_audio & audio_gate[:, None], pred_visual & visual_gate[:, None]
+    gate_prob = torch.stack([video_level[name] for name in gate.split("/")], dim=1)  # (B, 2, K)
+    passed = gate_prob >= _thresholds(gate_threshold, gate_prob, ((), (1,), (K,), (2, K)))
+    return pred_audio & passed[:, :1], pred_visual & passed[:, 1:]
+
+
+def _thresholds(threshold: float | Tensor, prob: Tensor, shapes: tuple[tuple[int, ...], ...]) -> float | Tensor:
+    """Thresholds that can be compared with a probability (..., K)."""
+    if not isinstance(threshold, Tensor):
+        return threshold
+    if threshold.shape not in shapes:
+        raise UserError(
+            f"Thresholds have shape {tuple(threshold.shape)}; expected one number, or one for each of the "
+            f"{prob.shape[-1]} classes{', in one or in both modalities' if len(shapes) > 3 else ''}."
+        )
+    return threshold.to(prob.device)
 
 
 @torch.no_grad()
 def decode_output(
-    output: ParserOutput, *, gate: Gate, threshold: float | Tensor = 0.5, gate_threshold: float = 0.5
+    output: ParserOutput, *, gate: Gate, threshold: float | Tensor = 0.5, gate_threshold: float | Tensor = 0.5
 ) -> tuple[Tensor, Tensor]:
     """Decode what a network says about a batch; arguments and result as in `decode`."""
     return decode(

@@ -8,6 +8,7 @@ import inspect
 import json
 import os
 import re
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +19,16 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from mmcse.errors import MissingFileError, UserError
+from mmcse.errors import MissingFileError, UserError, one_line
 from mmcse.files import atomic_write, write_json
 from mmcse.models.hybrid import HAN, VALOR
 from mmcse.models.mmcse import MMCSE
-from mmcse.models.reference import load_reference_state, to_reference_state, unused_reference_names
+from mmcse.models.reference import (
+    load_reference_state,
+    repeated_reference_names,
+    to_reference_state,
+    unused_reference_names,
+)
 from mmcse.vocabulary import near_miss
 
 NETWORKS: dict[str, type[nn.Module]] = {"mmcse": MMCSE, "han": HAN, "valor": VALOR}
@@ -74,7 +80,7 @@ def read_reference_checkpoint(path: str | os.PathLike[str]) -> dict[str, Tensor]
     if not Path(path).is_file():
         raise MissingFileError(f"There is no file {path}. Expected a checkpoint (a PyTorch state dict).")
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = load_tensors(path)
     except Exception as error:  # where a file is damaged decides what PyTorch raises
         if refused := re.search(r"GLOBAL (\S+)", str(error)):
             raise UserError(
@@ -95,6 +101,22 @@ def read_reference_checkpoint(path: str | os.PathLike[str]) -> dict[str, Tensor]
         )
     prefixed = all(str(name).startswith("module.") for name in state)
     return {str(name).removeprefix("module.") if prefixed else str(name): t for name, t in state.items()}
+
+
+def load_tensors(file: str | os.PathLike[str]) -> Any:
+    """What `torch.save` wrote, on the CPU; nothing in the file is run, and no more is allocated than the file holds.
+
+    Raises:
+        ValueError: the file is an archive with compressed or overlapping entries, as PyTorch writes none.
+        Exception: whatever PyTorch raises for a damaged file, or for one that holds other objects.
+    """
+    if zipfile.is_zipfile(file):  # what PyTorch has written since 1.6
+        with zipfile.ZipFile(file) as archive:
+            entries = archive.infolist()
+        stored = all(entry.compress_type == zipfile.ZIP_STORED for entry in entries)
+        if not stored or sum(entry.file_size for entry in entries) > os.path.getsize(file):
+            raise ValueError("its entries claim more than the file holds")
+    return torch.load(file, map_location="cpu", weights_only=True)
 
 
 def recognise(state: Mapping[str, Tensor], model: str | None = None) -> Recognised:
@@ -199,6 +221,7 @@ def export_reference(network: nn.Module, path: str | os.PathLike[str]) -> None:
         UserError: there is no reference implementation of this network.
     """
     state = {name: tensor.cpu() for name, tensor in to_reference_state(network).items()}
+    state |= {second: state[first] for second, first in repeated_reference_names(network).items()}
     state |= {name: torch.zeros(shape) for name, shape in unused_reference_names(network).items()}
     with atomic_write(path) as handle:
         torch.save(state, handle)
@@ -246,12 +269,14 @@ def load_network(folder: str | os.PathLike[str]) -> tuple[nn.Module, Arguments]:
         config = json.loads(config_file.read_bytes())
         build, arguments = NETWORKS[config["network"]], config["arguments"]
         network = build(**arguments)
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{config_file} does not describe a network ({error!r}). Import it again.") from error
+    except Exception as error:  # any value may stand in any place
+        raise UserError(
+            f"{config_file} does not describe a network ({type(error).__name__}: {one_line(error)}). Import it again."
+        ) from error
     try:
         network.load_state_dict(safetensors.torch.load_file(weights_file))
     except (SafetensorError, RuntimeError) as error:
-        raise UserError(f"{weights_file} does not fit {config_file.name}, or is damaged. {error}") from error
+        raise UserError(f"{weights_file} does not fit {config_file.name}, or is damaged: {one_line(error)}") from error
     return network.eval(), arguments
 
 

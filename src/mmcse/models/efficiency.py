@@ -11,6 +11,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from mmcse.models.attention import Attention
+from mmcse.models.transformer import ContextAttention
+
+ATTENTIONS = Attention, ContextAttention
+"""The modules whose multiply-adds are those of attention."""
 
 Features = tuple[Tensor, Tensor, Tensor]
 """Audio, visual and motion features, each (B, N, C)."""
@@ -58,7 +62,7 @@ def count_multiply_adds(network: nn.Module, features: Features, *, auxiliary: bo
     with _inference(network), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         network(*features, auxiliary=auxiliary)
     by_module = counter.get_flop_counts()
-    attention = [f"{type(network).__name__}.{n}" for n, m in network.named_modules() if isinstance(m, Attention)]
+    attention = [f"{type(network).__name__}.{n}" for n, m in network.named_modules() if isinstance(m, ATTENTIONS)]
     flops_of_attention = sum(sum(by_module[name].values()) for name in attention if name in by_module)
     return MultiplyAdds(counter.get_total_flops() // 2, flops_of_attention // 2)
 

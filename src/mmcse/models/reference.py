@@ -2,9 +2,10 @@
 
 Our networks hold in one tensor what the reference code holds in many (a linear layer per class, for instance). Every
 such tensor is a concatenation of theirs along the rows, so one table of names per network is all it takes, for both
-directions.
+directions. A network that is not listed here registers its table in its own module.
 """
 
+import math
 from collections.abc import Mapping
 from functools import singledispatch
 
@@ -17,7 +18,10 @@ from mmcse.models.hybrid import HAN, VALOR
 from mmcse.models.mmcse import MMCSE
 
 Names = dict[str, tuple[str, ...]]
-"""Our parameter -> the reference parameters whose rows it concatenates."""
+"""Our parameter or buffer -> the reference tensors whose rows it concatenates, in blocks of equal size.
+
+A name that repeats holds that many blocks of the concatenation.
+"""
 
 
 @singledispatch
@@ -36,6 +40,15 @@ def unused_reference_names(network: nn.Module) -> Mapping[str, tuple[int, ...]]:
     return {}
 
 
+@singledispatch
+def repeated_reference_names(network: nn.Module) -> Mapping[str, str]:
+    """Second names under which a reference state holds a tensor once more -> its first name.
+
+    Where a state has both, the second name wins, as it does when the reference code loads it.
+    """
+    return {}
+
+
 def load_reference_state(network: nn.Module, state: Mapping[str, Tensor]) -> None:
     """Copy a reference implementation's state dict into our network.
 
@@ -46,7 +59,11 @@ def load_reference_state(network: nn.Module, state: Mapping[str, Tensor]) -> Non
     Raises:
         UserError: a parameter is missing, unknown or of another shape; the message lists all of them.
     """
-    names, own = reference_names(network), dict(network.named_parameters())
+    names, own = reference_names(network), network.state_dict()
+    repeated = repeated_reference_names(network)
+    state = {n: t for n, t in state.items() if n not in repeated} | {
+        first: state[second] for second, first in repeated.items() if second in state
+    }
     expected = {theirs: shape for ours in names for theirs, shape in _pieces(own[ours], ours, names[ours])}
     optional = unused_reference_names(network)
     problems = [f"missing: {n} {s}" for n, s in expected.items() if n not in state]
@@ -63,21 +80,24 @@ def load_reference_state(network: nn.Module, state: Mapping[str, Tensor]) -> Non
         )
     with torch.no_grad():
         for ours, theirs in names.items():
-            own[ours].copy_(torch.cat([state[n] for n in theirs]).reshape(own[ours].shape))
+            pieces = [state[n].reshape(-1) for n in dict.fromkeys(theirs)]
+            own[ours].copy_(torch.cat(pieces).reshape(own[ours].shape))
 
 
 def to_reference_state(network: nn.Module, tensors: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
-    """The network's parameters under the authors' names, so that they can be used in the reference code.
+    """The network's parameters and buffers under the authors' names, so that they can be used in the reference code.
 
     Args:
         network: one of the suite's networks.
-        tensors: what to rename instead of the parameters: a tensor per parameter name, gradients for instance.
+        tensors: what to rename instead: a tensor per parameter name, gradients for instance.
     """
-    own = dict(network.named_parameters()) if tensors is None else tensors
+    own = network.state_dict() if tensors is None else tensors
     state = {}
     for ours, theirs in reference_names(network).items():
-        rows = own[ours].detach().reshape(-1) if _is_vector(ours) else own[ours].detach().flatten(0, -2)
-        state |= dict(zip(theirs, (piece.clone() for piece in rows.chunk(len(theirs))), strict=True))
+        if ours in own:  # buffers have no gradients
+            pieces = _pieces(own[ours].detach(), ours, theirs)
+            blocks = own[ours].detach().reshape(-1).split([math.prod(shape) for _, shape in pieces])
+            state |= {name: block.reshape(shape).clone() for (name, shape), block in zip(pieces, blocks, strict=True)}
     return state
 
 
@@ -87,42 +107,50 @@ def _is_vector(name: str) -> bool:
 
 
 def _pieces(tensor: Tensor, ours: str, theirs: tuple[str, ...]) -> list[tuple[str, tuple[int, ...]]]:
-    """Names and shapes of the reference parameters that make up one of ours."""
-    shape = (tensor.numel(),) if _is_vector(ours) else (tensor.numel() // tensor.shape[-1], tensor.shape[-1])
-    return [(name, (shape[0] // len(theirs), *shape[1:])) for name in theirs]
+    """Names and shapes of the reference tensors that make up one of ours."""
+    if len(theirs) == 1:
+        return [(theirs[0], tuple(tensor.shape))]
+    rows, *width = (tensor.numel(),) if _is_vector(ours) else (tensor.numel() // tensor.shape[-1], tensor.shape[-1])
+    return [(name, (rows * theirs.count(name) // len(theirs), *width)) for name in dict.fromkeys(theirs)]
 
 
-def _linear(ours: str, *theirs: str) -> Names:
-    """Weight and bias of our linear layer, made of the weights and biases of theirs."""
+def linear_names(ours: str, *theirs: str) -> Names:
+    """Weight and bias of our linear layer (norm, convolution), made of the weights and biases of theirs."""
     return {f"{ours}.{part}": tuple(f"{name}.{part}" for name in theirs) for part in ("weight", "bias")}
 
 
-def _front_end() -> Names:
+def linears_names(ours: str, theirs: str, table: Mapping[str, str]) -> Names:
+    """Linear layers (norms, convolutions) inside of two modules, by a table of our names inside and theirs."""
+    return {k: v for our, their in table.items() for k, v in linear_names(f"{ours}.{our}", f"{theirs}.{their}").items()}
+
+
+def front_end_names() -> Names:
+    """A `FrontEnd`."""
     return (
-        _linear("front_end.audio", "fc_a")
-        | _linear("front_end.visual", "fc_v")
-        | _linear("front_end.motion", "fc_st")
-        | _linear("front_end.fusion", "fc_fusion")
+        linear_names("front_end.audio", "fc_a")
+        | linear_names("front_end.visual", "fc_v")
+        | linear_names("front_end.motion", "fc_st")
+        | linear_names("front_end.fusion", "fc_fusion")
     )
 
 
 def _decoupling(module: ClassAwareDecoupling, ours: str, m: str) -> Names:
     """CAFD of one modality; `m` is the reference's letter for it, "a" or "v"."""
     classes = range(module.num_features)
-    names = _linear(f"{ours}.first", *(f"{m}_unmix.{k}.1" for k in classes))
+    names = linear_names(f"{ours}.first", *(f"{m}_unmix.{k}.1" for k in classes))
     if module.second is not None:
-        names |= _linear(f"{ours}.second", *(f"{m}_unmix.{k}.4" for k in classes))
-    names |= _linear(f"{ours}.blending.weight_mlp.1", f"alpha_{m}.model.1")
-    names |= _linear(f"{ours}.blending.weight_mlp.4", f"alpha_{m}.model.4")
-    names |= _linear(f"{ours}.blending.merge", f"reduce_{m}.0")
+        names |= linear_names(f"{ours}.second", *(f"{m}_unmix.{k}.4" for k in classes))
+    names |= linear_names(f"{ours}.blending.weight_mlp.1", f"alpha_{m}.model.1")
+    names |= linear_names(f"{ours}.blending.weight_mlp.4", f"alpha_{m}.model.4")
+    names |= linear_names(f"{ours}.blending.merge", f"reduce_{m}.0")
     first, second = ("a_recon.0", "a_recon.2") if m == "a" else ("v_recon.model.1", "v_recon.model.3")
-    return names | _linear(f"{ours}.decoder.first", first) | _linear(f"{ours}.decoder.second", second)
+    return names | linear_names(f"{ours}.decoder.first", first) | linear_names(f"{ours}.decoder.second", second)
 
 
-def _attention(ours: str, theirs: str) -> Names:
+def attention_names(ours: str, theirs: str) -> Names:
     """`theirs` is a module of PyTorch's own attention."""
     names = {f"{ours}.in_proj.{part}": (f"{theirs}.in_proj_{part}",) for part in ("weight", "bias")}
-    return names | _linear(f"{ours}.out_proj", f"{theirs}.out_proj")
+    return names | linear_names(f"{ours}.out_proj", f"{theirs}.out_proj")
 
 
 def _fgse_layer(ours: str, theirs: str) -> Names:
@@ -131,15 +159,15 @@ def _fgse_layer(ours: str, theirs: str) -> Names:
         ("intra", 1, {"segment": "glob1", "video": "glob2"}),
         ("cross", 2, {"segment": "glob"}),
     ):
-        names |= _attention(f"{ours}.{mode}.secm.attention", f"{theirs}.SECM_{index}.attn")
+        names |= attention_names(f"{ours}.{mode}.secm.attention", f"{theirs}.SECM_{index}.attn")
         for our_name, their_name in projections.items():
-            names |= _linear(f"{ours}.{mode}.lgsf.{our_name}", f"{theirs}.LGSF_{index}.{their_name}")
-        names |= _linear(f"{ours}.{mode}.projection", f"{theirs}.fc{index}")
-    names |= _linear(f"{ours}.norm", f"{theirs}.norm1")
+            names |= linear_names(f"{ours}.{mode}.lgsf.{our_name}", f"{theirs}.LGSF_{index}.{their_name}")
+        names |= linear_names(f"{ours}.{mode}.projection", f"{theirs}.fc{index}")
+    names |= linear_names(f"{ours}.norm", f"{theirs}.norm1")
     return (
         names
-        | _linear(f"{ours}.feedforward.0", f"{theirs}.linear1")
-        | _linear(f"{ours}.feedforward.3", f"{theirs}.linear2")
+        | linear_names(f"{ours}.feedforward.0", f"{theirs}.linear1")
+        | linear_names(f"{ours}.feedforward.3", f"{theirs}.linear2")
     )
 
 
@@ -147,14 +175,14 @@ def _fgse_layer(ours: str, theirs: str) -> Names:
 def _(network: MMCSE) -> Names:
     if not network.is_full:
         raise UserError("The reference checkpoints are of the full MM-CSE; this network is an ablation of it.")
-    names = _front_end()
+    names = front_end_names()
     names |= _decoupling(network.audio_decoupling, "audio_decoupling", "a")
     names |= _decoupling(network.visual_decoupling, "visual_decoupling", "v")
     for index in range(len(network.layers)):
         names |= _fgse_layer(f"layers.{index}", f"av_enhance.layers.{index}")
     heads = ("fc_prob", "fc_frame_att", "fc_av_att")
     classes = range(len(network.head.linear.weight))
-    return names | _linear("head.linear", *(f"{head}.fc.{k}" for k in classes for head in heads))
+    return names | linear_names("head.linear", *(f"{head}.fc.{k}" for k in classes for head in heads))
 
 
 @unused_reference_names.register
@@ -163,28 +191,49 @@ def _(network: MMCSE) -> Mapping[str, tuple[int, ...]]:
     return {f"av_enhance.final_norm_{m}.{part}": shape for m in "av" for part in ("weight", "bias")}
 
 
-def _hybrid(network: HAN | VALOR) -> Names:
-    """The part that HAN and VALOR have in common."""
-    names = _front_end()
-    for index in range(len(network.layers)):
-        ours, theirs = f"layers.{index}", f"hat_encoder.layers.{index}"
-        names |= _attention(f"{ours}.self_attention", f"{theirs}.self_attn")
-        names |= _attention(f"{ours}.cross_attention", f"{theirs}.cm_attn")
-        names |= _linear(f"{ours}.attention_norm", f"{theirs}.norm1")
-        names |= _linear(f"{ours}.feedforward.0", f"{theirs}.linear1")
-        names |= _linear(f"{ours}.feedforward.3", f"{theirs}.linear2")
-        names |= _linear(f"{ours}.feedforward_norm", f"{theirs}.norm2")
+def hybrid_layer_names(ours: str, theirs: str) -> Names:
+    """A hybrid attention layer."""
     return (
-        names
-        | _linear("head.event", "fc_prob")
-        | _linear("head.temporal", "fc_frame_att")
-        | _linear("head.modality", "fc_av_att")
+        attention_names(f"{ours}.self_attention", f"{theirs}.self_attn")
+        | attention_names(f"{ours}.cross_attention", f"{theirs}.cm_attn")
+        | linear_names(f"{ours}.attention_norm", f"{theirs}.norm1")
+        | linear_names(f"{ours}.feedforward.0", f"{theirs}.linear1")
+        | linear_names(f"{ours}.feedforward.3", f"{theirs}.linear2")
+        | linear_names(f"{ours}.feedforward_norm", f"{theirs}.norm2")
     )
+
+
+def encoder_names(network: nn.Module) -> Names:
+    """The hybrid attention layers of a network."""
+    return {
+        ours: theirs
+        for index, _ in enumerate(network.get_submodule("layers").children())
+        for ours, theirs in hybrid_layer_names(f"layers.{index}", f"hat_encoder.layers.{index}").items()
+    }
+
+
+def holistic_head_names() -> Names:
+    """The three linear layers of a `HolisticHead`."""
+    return (
+        linear_names("head.event", "fc_prob")
+        | linear_names("head.temporal", "fc_frame_att")
+        | linear_names("head.modality", "fc_av_att")
+    )
+
+
+def hybrid_names(network: nn.Module) -> Names:
+    """What HAN, VALOR and the methods on HAN's network have in common."""
+    return front_end_names() | encoder_names(network) | holistic_head_names()
+
+
+def norm_shapes(theirs: str, width: int) -> dict[str, tuple[int, ...]]:
+    """The two layer norms of a layer, or those that the reference's encoders have and never apply."""
+    return {f"{theirs}.norm{n}.{part}": (width,) for n in (1, 2) for part in ("weight", "bias")}
 
 
 @reference_names.register
 def _(network: HAN) -> Names:
-    return _hybrid(network)
+    return hybrid_names(network)
 
 
 @unused_reference_names.register
@@ -201,17 +250,20 @@ def _(network: HAN) -> Mapping[str, tuple[int, ...]]:
         "linear2.weight": (width, inner),
         "linear2.bias": (width,),
     }
-    norms = {f"norm{n}.{part}": (width,) for n in (1, 2) for part in ("weight", "bias")}
     encoders = ("audio_encoder", "visual_encoder", "cmt_encoder")
-    unused = {f"{e}.layers.0.{name}": shape for e in encoders for name, shape in (layer | norms).items()}
-    return unused | {f"{e}.{name}": shape for e in ("cmt_encoder", "hat_encoder") for name, shape in norms.items()}
+    unused = {f"{e}.layers.0.{name}": shape for e in encoders for name, shape in layer.items()}
+    for name in (*(f"{e}.layers.0" for e in encoders), "cmt_encoder", "hat_encoder"):
+        unused |= norm_shapes(name, width)
+    return unused
 
 
 @reference_names.register
 def _(network: VALOR) -> Names:
-    names = _hybrid(network)
+    names = hybrid_names(network)
     if isinstance(network.audio_norm, nn.LayerNorm):
-        names |= _linear("audio_norm", "hat_encoder.final_norm_a") | _linear("visual_norm", "hat_encoder.final_norm_v")
+        names |= linear_names("audio_norm", "hat_encoder.final_norm_a") | linear_names(
+            "visual_norm", "hat_encoder.final_norm_v"
+        )
     return names
 
 

@@ -3,8 +3,7 @@
 from torch import Tensor
 
 from mmcse.batch import Batch, ParserOutput
-from mmcse.errors import UserError
-from mmcse.objectives.classification import video_loss
+from mmcse.objectives.classification import check_smoothing, smoothed, video_loss
 
 
 class HANObjective:
@@ -19,17 +18,17 @@ class HANObjective:
         UserError: epsilon lies outside [0, 1].
     """
 
+    mean_over_videos = True
+
     def __init__(self, visual_smoothing: float = 0.1) -> None:
-        if not 0 <= visual_smoothing <= 1:
-            raise UserError(f"visual_smoothing is {visual_smoothing}; expected a number from 0 to 1.")
+        check_smoothing(visual_smoothing=visual_smoothing)
         self.visual_smoothing = visual_smoothing
 
     def __call__(self, out: ParserOutput, batch: Batch) -> dict[str, Tensor]:
         """The terms "video", "audio" and "visual", and their sum as "total"; needs no pseudo labels."""
-        smoothed = (1 - self.visual_smoothing) * batch.weak + self.visual_smoothing / 2
         terms = {
             "video": video_loss(out.video_prob, batch.weak),
             "audio": video_loss(out.audio_prob, batch.weak),
-            "visual": video_loss(out.visual_prob, smoothed),
+            "visual": video_loss(out.visual_prob, smoothed(batch.weak, self.visual_smoothing)),
         }
         return {"total": terms["video"] + terms["audio"] + terms["visual"], **terms}

@@ -23,6 +23,8 @@ class MMCSEObjective:
     and 3) is absent from the result, too; it is never reported as zero.
     """
 
+    mean_over_videos = True
+
     def __init__(
         self,
         reconstruction: float = 1.0,

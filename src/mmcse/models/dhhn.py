@@ -1,0 +1,299 @@
+"""DHHN, the dual hierarchical hybrid network (Jiang et al., ACM MM 2022).
+
+Three networks are trained side by side. One looks at the video at three temporal scales and makes the predictions. The
+other two, its guides, see one modality each and only give it targets. What is tested is a pair of copies of the first:
+from the epoch in which it parsed audio best, and from the one in which it parsed visual best.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from mmcse.batch import ParserOutput
+from mmcse.errors import UserError
+from mmcse.models.decoupling import stack_modalities
+from mmcse.models.frontend import FrontEnd
+from mmcse.models.guides import AudioProjection, Guidance, Guide, VisualProjection
+from mmcse.models.hybrid import hybrid_layers, update_both
+from mmcse.models.pooling import HolisticHead
+from mmcse.models.reference import (
+    Names,
+    front_end_names,
+    holistic_head_names,
+    hybrid_layer_names,
+    norm_shapes,
+    reference_names,
+    unused_reference_names,
+)
+
+SCALES = ((1, 1), (3, 2), (5, 5))
+"""Kernel and stride of the convolution of each temporal scale."""
+
+Guides = Literal["both", "audio", "visual", "none"]
+"""Which guides a DHHN is trained with."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DHHNOutput(ParserOutput):
+    """A parsing, and what the guides say of it.
+
+    Segment probabilities are averages of probabilities; `segment_logits` are the logits of these averages, so that
+    their sigmoid gives them back up to rounding.
+    """
+
+    audio_guide: Guidance | None = None
+    visual_guide: Guidance | None = None
+
+
+class Scale(nn.Module):
+    """One modality at one temporal scale: convolution over time, batch norm, ReLU."""
+
+    def __init__(self, dim: int, kernel_size: int, stride: int) -> None:
+        super().__init__()
+        self.convolution = nn.Conv1d(dim, dim, kernel_size, stride, padding=kernel_size // 2, bias=False)
+        self.norm = nn.BatchNorm1d(dim)
+
+    def forward(self, segments: Tensor) -> Tensor:
+        """(B, T, D) to (B, ceil(T / stride), D)."""
+        return self.norm(self.convolution(segments.transpose(1, 2))).relu().transpose(1, 2)
+
+
+class HierarchicalContextNetwork(nn.Module):
+    """The network that makes the predictions: one hybrid attention layer for both modalities at three temporal scales.
+
+    Coarse scales are brought back to T segments and added to the finer ones. Each of the three sums is parsed by the
+    same head, and the probabilities are averaged. Arguments as those of `DHHN`.
+    """
+
+    def __init__(
+        self,
+        audio_dim: int = 128,
+        visual_dim: int = 2048,
+        motion_dim: int = 512,
+        num_classes: int = 25,
+        num_segments: int = 10,
+        hidden_dim: int = 512,
+        num_heads: int = 1,
+        feedforward_dim: int = 512,
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__()
+        self.front_end = FrontEnd(audio_dim, visual_dim, motion_dim, hidden_dim, num_segments)
+        self.audio_scales = nn.ModuleList(Scale(hidden_dim, *scale) for scale in SCALES)
+        self.visual_scales = nn.ModuleList(Scale(hidden_dim, *scale) for scale in SCALES)
+        self.layers = hybrid_layers(1, hidden_dim, num_heads, feedforward_dim, dropout)
+        self.head = HolisticHead(num_classes, hidden_dim)
+
+    def forward(self, audio: Tensor, visual: Tensor, motion: Tensor, *, auxiliary: bool = True) -> ParserOutput:
+        """Parse a batch of videos; arguments as those of `DHHN.forward`, `auxiliary` without effect."""
+        audio, visual = self.front_end(audio, visual, motion)
+        summed, parsed = torch.zeros_like(stack_modalities(audio, visual)), []
+        for audio_scale, visual_scale in zip(self.audio_scales, self.visual_scales, strict=True):
+            encoded = update_both(self.layers, stack_modalities(audio_scale(audio), visual_scale(visual)))
+            summed = summed + nearest(encoded, audio.shape[1])
+            parsed.append(self.head(summed))
+
+        def average(probabilities: list[Tensor]) -> Tensor:
+            return torch.stack(probabilities).mean(dim=0)
+
+        segment_prob = average([p.segment_prob for p in parsed])
+        return ParserOutput(
+            segment_logits=segment_prob.logit(eps=torch.finfo(segment_prob.dtype).eps),
+            video_prob=average([p.video_prob for p in parsed]),
+            audio_prob=average([p.audio_prob for p in parsed]),
+            visual_prob=average([p.visual_prob for p in parsed]),
+        )
+
+
+def nearest(coarse: Tensor, num_segments: int) -> Tensor:
+    """(B, n, ...) to (B, T, ...): position t takes what stands at floor(t n / T)."""
+    return coarse[:, torch.arange(num_segments, device=coarse.device) * coarse.shape[1] // num_segments]
+
+
+class DHHN(nn.Module):
+    """The hierarchical context network, and for training its guides.
+
+    The defaults are the released networks, on VGGish/ResNet-152 features.
+
+    Args:
+        audio_dim: C of the audio features.
+        visual_dim: C of the appearance features.
+        motion_dim: C of the motion features.
+        num_classes: K.
+        num_segments: T.
+        hidden_dim: D.
+        num_heads: H of the hybrid attention layer, a divisor of D.
+        feedforward_dim: inner width of every layer's feed-forward part.
+        dropout: rate everywhere a layer has dropout.
+        guide_heads: heads of the guides, a divisor of D.
+        audio_guide_layers: layers of the audio guide.
+        audio_guide_repeats: how often they are used.
+        visual_guide_layers: layers of the visual guide.
+        visual_guide_repeats: how often they are used.
+        guides: which guides there are.
+
+    Raises:
+        UserError: an impossible combination of arguments.
+    """
+
+    def __init__(
+        self,
+        audio_dim: int = 128,
+        visual_dim: int = 2048,
+        motion_dim: int = 512,
+        num_classes: int = 25,
+        num_segments: int = 10,
+        hidden_dim: int = 512,
+        num_heads: int = 1,
+        feedforward_dim: int = 512,
+        dropout: float = 0.1,
+        guide_heads: int = 8,
+        audio_guide_layers: int = 1,
+        audio_guide_repeats: int = 4,
+        visual_guide_layers: int = 2,
+        visual_guide_repeats: int = 3,
+        guides: Guides = "both",
+    ) -> None:
+        super().__init__()
+        if guides not in get_args(Guides):
+            raise UserError(f"guides is {guides!r}; expected one of {', '.join(get_args(Guides))}.")
+        if guide_heads < 1 or hidden_dim % guide_heads:
+            raise UserError(f"hidden_dim ({hidden_dim}) must be a multiple of guide_heads ({guide_heads}).")
+        for name, count in {"audio": audio_guide_layers, "visual": visual_guide_layers}.items():
+            if count < 1:
+                raise UserError(f"A guide needs at least one layer; {name}_guide_layers is {count}.")
+        self.parser = HierarchicalContextNetwork(
+            audio_dim,
+            visual_dim,
+            motion_dim,
+            num_classes,
+            num_segments,
+            hidden_dim,
+            num_heads,
+            feedforward_dim,
+            dropout,
+        )
+
+        def guide(projection: nn.Module, num_layers: int, repeats: int) -> Guide:
+            layer = nn.TransformerEncoderLayer(hidden_dim, guide_heads, feedforward_dim, dropout, batch_first=True)
+            encoder = nn.TransformerEncoder(layer, num_layers, enable_nested_tensor=False)  # starts with equal layers
+            return Guide(projection, encoder, repeats, num_classes, hidden_dim)
+
+        self.audio_guide = self.visual_guide = None
+        if guides in ("both", "audio"):
+            of_audio = AudioProjection(audio_dim, hidden_dim, num_segments)
+            self.audio_guide = guide(of_audio, audio_guide_layers, audio_guide_repeats)
+        if guides in ("both", "visual"):
+            of_visual = VisualProjection(visual_dim, motion_dim, hidden_dim, num_segments)
+            self.visual_guide = guide(of_visual, visual_guide_layers, visual_guide_repeats)
+
+    def forward(self, audio: Tensor, visual: Tensor, motion: Tensor, *, auxiliary: bool = True) -> DHHNOutput:
+        """Parse a batch of videos.
+
+        Args:
+            audio: (B, N, C) audio features; N is T, or the tokens of CLAP's feature map.
+            visual: (B, N, C) appearance features; N is T, or a multiple of it.
+            motion: (B, T, C) motion features.
+            auxiliary: also ask the guides.
+        """
+        parsed = self.parser(audio, visual, motion)
+        return DHHNOutput(
+            **vars(parsed),
+            audio_guide=self.audio_guide(audio) if auxiliary and self.audio_guide is not None else None,
+            visual_guide=self.visual_guide(visual, motion) if auxiliary and self.visual_guide is not None else None,
+        )
+
+
+class DHHNPair(nn.Module):
+    """The DHHN that is tested: one copy of the network parses audio, another one parses visual.
+
+    Arguments as those of `DHHN`, without those of the guides.
+    """
+
+    def __init__(
+        self,
+        audio_dim: int = 128,
+        visual_dim: int = 2048,
+        motion_dim: int = 512,
+        num_classes: int = 25,
+        num_segments: int = 10,
+        hidden_dim: int = 512,
+        num_heads: int = 1,
+        feedforward_dim: int = 512,
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__()
+        self.audio_parser, self.visual_parser = (
+            HierarchicalContextNetwork(
+                audio_dim,
+                visual_dim,
+                motion_dim,
+                num_classes,
+                num_segments,
+                hidden_dim,
+                num_heads,
+                feedforward_dim,
+                dropout,
+            )
+            for _ in range(2)
+        )
+
+    def forward(self, audio: Tensor, visual: Tensor, motion: Tensor, *, auxiliary: bool = True) -> ParserOutput:
+        """Parse a batch of videos; arguments as those of `DHHN.forward`, `auxiliary` without effect.
+
+        Returns:
+            What each copy says of its own modality. The video probability, which gates nothing here, is the mean of
+            both copies' ones.
+        """
+        of_audio, of_visual = (parser(audio, visual, motion) for parser in (self.audio_parser, self.visual_parser))
+        return ParserOutput(
+            segment_logits=stack_modalities(of_audio.segment_logits[:, :, 0], of_visual.segment_logits[:, :, 1]),
+            video_prob=(of_audio.video_prob + of_visual.video_prob) / 2,
+            audio_prob=of_audio.audio_prob,
+            visual_prob=of_visual.visual_prob,
+        )
+
+
+@reference_names.register
+def _(network: HierarchicalContextNetwork) -> Names:
+    names = front_end_names() | hybrid_layer_names("layers.0", "hat_encoder.layers.0") | holistic_head_names()
+    statistics = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+    for ours, theirs in {"audio_scales": "conv_x1", "visual_scales": "conv_x2"}.items():
+        for i in range(len(SCALES)):
+            names |= {f"{ours}.{i}.convolution.weight": (f"{theirs}.{i}.blocks.0.0.weight",)}
+            names |= {f"{ours}.{i}.norm.{part}": (f"{theirs}.{i}.blocks.0.1.{part}",) for part in statistics}
+    return names
+
+
+@unused_reference_names.register
+def _(network: HierarchicalContextNetwork) -> Mapping[str, tuple[int, ...]]:
+    return norm_shapes("hat_encoder", network.front_end.audio.out_features)
+
+
+@reference_names.register
+def _(network: DHHN) -> Names:
+    """The authors save the parser only."""
+    return {f"parser.{ours}": theirs for ours, theirs in reference_names(network.parser).items()}
+
+
+@unused_reference_names.register
+def _(network: DHHN) -> Mapping[str, tuple[int, ...]]:
+    return unused_reference_names(network.parser)
+
+
+@reference_names.register
+def _(network: DHHNPair) -> Names:
+    return {
+        f"{module}.{ours}": tuple(f"{prefix}.{name}" for name in theirs)
+        for module, prefix in {"audio_parser": "audio_net", "visual_parser": "video_net"}.items()
+        for ours, theirs in reference_names(network.get_submodule(module)).items()
+    }
+
+
+@unused_reference_names.register
+def _(network: DHHNPair) -> Mapping[str, tuple[int, ...]]:
+    unused = unused_reference_names(network.audio_parser)
+    return {f"{prefix}.{name}": shape for prefix in ("audio_net", "video_net") for name, shape in unused.items()}

@@ -1,0 +1,114 @@
+"""LEAP: its label embeddings, its tokens, its two rules for the video, and mistakes."""
+
+import numpy as np
+import pytest
+import torch
+
+from golden_zoo import small, small_videos
+from mmcse.errors import MissingFileError, UserError
+from mmcse.evaluation.decode import decode_output
+from mmcse.models import LEAP
+from mmcse.models.leap import label_table
+
+
+def parse(network, batch):
+    return network(batch.audio, batch.visual, batch.motion)
+
+
+def test_label_embeddings_come_from_a_file_and_stay_with_the_weights(tmp_path):
+    table = np.random.default_rng(0).standard_normal((3, 4)).astype(np.float32)
+    np.save(tmp_path / "glove.npy", table)
+    network = small(LEAP, 5, 3, encoder="han", label_embeddings=tmp_path / "glove.npy")
+    assert torch.equal(network.label_embeddings, torch.from_numpy(table).double())
+    assert "label_embeddings" in network.state_dict()
+    assert not any(parameter is network.label_embeddings for parameter in network.parameters())
+    assert network.label_projection.in_features == 4
+
+
+def test_made_up_embeddings_are_the_same_every_time_and_tell_classes_apart():
+    table = label_table(None, 25)
+    assert torch.equal(table, label_table(None, 25))
+    assert torch.equal(table[:4], label_table(None, 4))  # a class more changes none of the others
+    cosines = torch.nn.functional.normalize(table) @ torch.nn.functional.normalize(table).T
+    assert (cosines - torch.eye(25)).abs().max() < 0.5
+    assert 4 < table.norm(dim=-1).mean() < 8
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (np.zeros((4, 5)), r"holds float64 of shape \(4, 5\). Expected a float embedding for each of 3 classes"),
+        (np.zeros(3), r"of shape \(3,\)"),
+        (np.zeros((3, 5), dtype=int), "holds int64"),
+        (np.array([["a"], ["b"], ["c"]]), "holds <U1"),
+        (np.array([None, 1, 2]), "cannot be read as a .npy file of numbers"),
+        (b"glove", "cannot be read as a .npy file of numbers"),
+        (b"", "cannot be read as a .npy file of numbers"),
+    ],
+)
+def test_a_file_without_an_embedding_per_class_is_refused(content, said, tmp_path):
+    file = tmp_path / "glove.npy"
+    if isinstance(content, bytes):
+        file.write_bytes(content)
+    else:
+        np.save(file, content, allow_pickle=True)
+    with pytest.raises(UserError, match=said):
+        label_table(file, 3)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(MissingFileError, match=r"no file .*glove.npy. Expected label embeddings"):
+        label_table(tmp_path / "glove.npy", 3)
+
+
+def test_both_rules_for_the_video_decide_alike_and_one_has_a_gradient():
+    batch = small_videos(5, 3)
+    by_or, by_max = (small(LEAP, 5, 3, encoder="han", video=rule) for rule in ("thresholded_or", "max"))
+    hard, soft = parse(by_or, batch), parse(by_max, batch)
+    assert set(hard.video_prob.unique().tolist()) <= {0.0, 1.0}
+    assert torch.equal(hard.video_prob == 1, (hard.audio_prob >= 0.5) | (hard.visual_prob >= 0.5))
+    assert torch.equal(soft.video_prob, torch.maximum(soft.audio_prob, soft.visual_prob))
+    for ours, theirs in zip(
+        decode_output(hard, gate="video/video"), decode_output(soft, gate="video/video"), strict=True
+    ):
+        assert torch.equal(ours, theirs)
+    assert not hard.video_prob.requires_grad
+    assert soft.video_prob.requires_grad
+
+
+def test_no_label_token_sees_another_one():
+    network, batch = small(LEAP, 5, 3, encoder="han"), small_videos(5, 3)
+    before = parse(network, batch)
+    network.label_embeddings[1] += 1
+    after = parse(network, batch)
+    for name in ("segment_logits", "audio_prob", "visual_prob"):
+        changed = getattr(after, name) != getattr(before, name)
+        assert changed[..., 1].any()
+        assert not changed[..., [0, 2]].any()
+
+
+def test_segment_logits_are_scores_of_the_updated_query_averaged_over_heads():
+    network, batch = small(LEAP, 5, 3, encoder="han", num_heads=2, num_layers=2), small_videos(5, 3)
+    out = parse(network, batch)
+    decoder, segments = network.audio_decoder, out.encoded[:, :, 0]
+    labels = network.label_projection(network.label_embeddings).expand(3, -1, -1)
+    labels = decoder.layers[0](labels, segments)
+    last = decoder.last
+    query = last.attend(labels, segments)
+    expected = torch.zeros(3, 5, 3).double()
+    for head in (slice(0, 4), slice(4, 8)):
+        q, k = last.attention.query(query)[..., head], last.attention.key(segments)[..., head]
+        expected += torch.einsum("bkd,btd->btk", q, k) / 2 / 2  # sqrt(4), and two heads
+    torch.testing.assert_close(out.segment_logits[:, :, 0], expected)
+
+
+def test_both_decoders_start_from_one_template():
+    network = small(LEAP, 5, 3, encoder="han", num_layers=3)
+    layers = [
+        layer
+        for decoder in (network.audio_decoder, network.visual_decoder)
+        for layer in (*decoder.layers, decoder.last)
+    ]
+    first = layers[0].state_dict()
+    assert len(layers) == 6
+    assert all(torch.equal(tensor, first[name]) for layer in layers for name, tensor in layer.state_dict().items())

@@ -1,0 +1,39 @@
+"""MM-Pyramid against numbers of the authors' implementation."""
+
+import pytest
+import torch
+
+from golden_hybrids import (
+    SMALL,
+    assert_golden,
+    fingerprint,
+    losses_and_norms,
+    predictions,
+    small_batch,
+    zoo_numbers,
+)
+from golden_zoo import assert_states_fit, videos, with_weights
+from mmcse.models import MMPyramid
+from mmcse.objectives import HANObjective
+
+
+@pytest.mark.slow
+def test_forward_losses_and_gradients(shared):
+    network, batch = with_weights(MMPyramid(), shared, "mmpyr", "mmpyr"), videos()
+    out = network(batch.audio, batch.visual, batch.motion)
+    ours = predictions(out) | losses_and_norms(network, HANObjective()(out, batch))
+    ours |= {"stream_audio": out.encoded[:, :, 0], "stream_visual": out.encoded[:, :, 1]}
+    assert_golden(ours, zoo_numbers(shared, "mmpyr"), "mmpyr")
+
+
+def test_states_of_the_authors(shared):
+    with torch.device("meta"):
+        assert_states_fit(MMPyramid(), shared, "mmpyr", "mmpyr")
+        assert_states_fit(MMPyramid(num_levels=2), shared, "mmpyr", "mmpyr_l2")
+
+
+def test_numbers_of_a_small_network():
+    """Kept since parity was shown: for machines without the reference numbers."""
+    expected = [24.52893055993, 2127.18489260411, 824.72601229805, 41.22892314544]
+    network = MMPyramid(**SMALL, num_heads=2)
+    assert fingerprint(network, HANObjective(), small_batch()) == pytest.approx(expected, rel=1e-9)
