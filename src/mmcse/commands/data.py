@@ -1,4 +1,4 @@
-"""`mmcse data`: simulate, prepare and check what networks are trained on."""
+"""`mmcse data`: download, simulate, prepare and check what networks are trained on."""
 
 import argparse
 from pathlib import Path
@@ -9,12 +9,15 @@ from mmcse.commands.shared import Subcommands
 def add(commands: Subcommands) -> None:
     """Define the command and its own commands."""
     data = commands.add_parser(
-        "data", help="simulate, prepare or check features", description="Simulate, prepare or check features."
+        "data",
+        help="download, simulate, prepare or check features",
+        description="Download, simulate, prepare or check features.",
     )
     actions = data.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_prepare(actions)
     _add_check(actions)
     _add_simulate(actions)
+    _add_download(actions)
 
 
 def _add_prepare(actions: Subcommands) -> None:
@@ -49,6 +52,8 @@ def _prepare(arguments: argparse.Namespace) -> int:
         skip_missing=arguments.skip_missing,
         kind=arguments.kind,
         splits=tuple(arguments.splits),
+        num_segments=arguments.window,
+        classes=_classes(arguments),
     )
     counts = ", ".join(f"{len(bank.split(name))} {name}" for name in bank.splits)
     skipped = sum(entry.skipped for entry in bank.manifest.splits.values())
@@ -82,7 +87,13 @@ def _check(arguments: argparse.Namespace) -> int:
     if arguments.layout is None:
         report = check_bank(arguments.folder)
     else:
-        report = check_layout(arguments.folder, arguments.annotations, layout=arguments.layout)
+        report = check_layout(
+            arguments.folder,
+            arguments.annotations,
+            layout=arguments.layout,
+            num_segments=arguments.window,
+            classes=_classes(arguments),
+        )
     print("\n".join(report.lines()))
     if arguments.list:
         with atomic_write(arguments.list) as handle:
@@ -115,6 +126,46 @@ def _simulate(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _add_download(actions: Subcommands) -> None:
+    parser = actions.add_parser(
+        "download",
+        help="fetch annotations, features or checkpoints from their authors",
+        description="Fetch LLP's annotations, the published features (about 10 GB) or the authors' checkpoints from "
+        "where their authors put them. They belong to them; mind their licences. Large files are resumed, and what is "
+        "there is not fetched again.",
+        epilog="examples: mmcse data download annotations --out LLP/annotations; "
+        "mmcse data download features --layout valor --out LLP/features",
+    )
+    parser.add_argument("what", choices=("annotations", "features", "checkpoint"))
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write to")
+    parser.add_argument(
+        "--layout",
+        choices=("valor", "llp"),
+        default="valor",
+        help="of features: valor (CLAP, CLIP, R(2+1)D) or llp (VGGish, ResNet-152, R(2+1)D); default: valor",
+    )
+    parser.add_argument(
+        "--model", choices=("mmcse", "valor"), default="mmcse", help="whose checkpoint (default: mmcse)"
+    )
+    parser.set_defaults(run=_download)
+
+
+def _download(arguments: argparse.Namespace) -> int:
+    from mmcse.data.download import ARCHIVES, download_annotations, download_checkpoint, download_features
+
+    if arguments.what == "features":
+        count = download_features(arguments.out, arguments.layout)
+        print(f"{arguments.out}: {count} files unpacked; {arguments.out / ARCHIVES} may be removed")
+        print(f"check them: mmcse data check {arguments.out} --layout {arguments.layout} --annotations DIR")
+    elif arguments.what == "annotations":
+        print("\n".join(map(str, download_annotations(arguments.out))))
+    else:
+        paths = download_checkpoint(arguments.out, arguments.model)
+        print("\n".join(map(str, paths)))
+        print(f"read it: mmcse import {paths[0]} --out DIR --model {arguments.model}")
+    return 0
+
+
 def _add_layout(parser: argparse.ArgumentParser, *, required: bool) -> None:
     parser.add_argument(
         "--layout",
@@ -123,3 +174,13 @@ def _add_layout(parser: argparse.ArgumentParser, *, required: bool) -> None:
         help="valor: CLAP, CLIP, R(2+1)D; llp: VGGish, ResNet-152, R(2+1)D",
     )
     parser.add_argument("--annotations", type=Path, required=required, help="folder with LLP's AVVP_*.csv files")
+    parser.add_argument(
+        "--classes", type=Path, metavar="FILE", help="yaml file of classes, such as a recipe (default: those of LLP)"
+    )
+    parser.add_argument("--window", type=int, default=10, help="seconds of a video, its segments (default: 10)")
+
+
+def _classes(arguments: argparse.Namespace) -> tuple[str, ...]:
+    from mmcse.vocabulary import LLP_CLASSES, read_vocabulary
+
+    return tuple(read_vocabulary(arguments.classes)) if arguments.classes else LLP_CLASSES

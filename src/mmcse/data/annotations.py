@@ -10,6 +10,7 @@ never mended. What is not one of them is an error that names file and line.
 
 import csv
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -30,8 +31,8 @@ ORIGINAL_AUDIO_FILE = "AVVP_eval_audio_original.csv"
 """The audible events as they were before three rows were corrected; published numbers were computed with it."""
 VISUAL_FILE = "AVVP_eval_visual.csv"
 
-ID_LENGTH = 11
-"""Length of a YouTube id, the part of a video's name by which feature files are named."""
+_LLP_NAME = re.compile(r"(.{11})_\d+(?:\.\d+)?_\d+(?:\.\d+)?")
+"""A YouTube id, and where in that video the clip begins and ends, in seconds."""
 
 _WEAK_HEADER = ("filename", "event_labels")
 _DENSE_HEADER = ("filename", "onset", "offset", "event_labels")
@@ -65,7 +66,7 @@ class Annotations:
 
     split: str
     names: tuple[str, ...]
-    """The N video names, `<id>_<start>_<end>`."""
+    """The N video names; LLP's are `<id>_<start>_<end>`."""
     weak: np.ndarray
     """(N, K) boolean: the event occurs in the video, in some modality."""
     true_audio: np.ndarray | None = None
@@ -77,8 +78,8 @@ class Annotations:
 
     @property
     def ids(self) -> tuple[str, ...]:
-        """The N YouTube ids, by which feature files are named."""
-        return tuple(name[:ID_LENGTH] for name in self.names)
+        """The N video ids, by which feature files are named."""
+        return tuple(map(video_id, self.names))
 
     def __iter__(self) -> Iterator[Any]:
         """Unpacks as `ids, weak, true_audio, true_visual`."""
@@ -137,7 +138,18 @@ def read_annotations(
 def read_ids(folder: Path | str, split: str) -> tuple[str, ...]:
     """The video ids of a split, whatever its labels; none where its file is absent."""
     path = Path(folder) / WEAK_FILES[split]
-    return tuple(name[:ID_LENGTH] for _, (name, _) in _rows(path, _WEAK_HEADER)) if path.is_file() else ()
+    return tuple(video_id(name) for _, (name, _) in _rows(path, _WEAK_HEADER)) if path.is_file() else ()
+
+
+def video_id(name: str) -> str:
+    """What the feature files of a video are named by: the YouTube id of an LLP name, any other name as it is.
+
+    Args:
+        name: a name of an annotation file, or the name of a video file without its ending; LLP's are
+            `<11 characters>_<start>_<end>`.
+    """
+    found = _LLP_NAME.fullmatch(name)
+    return found[1] if found else name
 
 
 def identify(file: Path | str) -> str:
@@ -165,13 +177,13 @@ class _Truth(NamedTuple):
 
 def _read_weak(path: Path, classes: Sequence[str]) -> _Videos:
     """The videos of a split with their weak labels."""
-    line_of: dict[str, int] = {}  # by YouTube id: two videos with one id would share their feature files
+    line_of: dict[str, int] = {}  # by id: two videos with one id would share their feature files
     names, cells, blemishes = [], [], []
     for line, (name, labels) in _rows(path, _WEAK_HEADER):
         where = f"{path.name}, line {line}"
-        if first := line_of.get(name[:ID_LENGTH]):
+        if first := line_of.get(video_id(name)):
             raise UserError(f"{path}, line {line}: video {name!r} is already listed in line {first}. Remove one.")
-        line_of[name[:ID_LENGTH]] = line
+        line_of[video_id(name)] = line
         indices = [class_index(label, classes, f"{path}, line {line}") for label in labels.split(",")]
         if len(set(indices)) < len(indices):
             blemishes.append(Blemish("class named twice", where, f"{name} {labels}"))

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from mmcse.data.annotations import (
     AUDIO_FILE,
@@ -25,6 +24,7 @@ from mmcse.data.manifest import MANIFEST, Kind, Manifest
 from mmcse.data.npy import DamagedFileError, num_bytes
 from mmcse.data.survey import SplitFiles, find_files, stream_shapes
 from mmcse.errors import UserError
+from mmcse.progress import progress_bar
 from mmcse.resampling import resampling_matrix
 from mmcse.vocabulary import LLP_CLASSES
 
@@ -64,7 +64,7 @@ def prepare_bank(
         splits: which to pack.
         num_segments: T.
         classes: the vocabulary, K names in order.
-        progress: show progress bars, where there is a terminal.
+        progress: show how far it is, on standard error.
 
     Raises:
         MissingFileError: folders, annotations or feature files are not there; all missing files are counted.
@@ -111,12 +111,12 @@ class _Packing:
         with (
             self.writer.appender(split, stream.name, *self._packed(stream, len(paths))) as array,
             ThreadPoolExecutor(READERS) as pool,
-            tqdm(
-                desc=f"{split} {stream.name}",
-                unit=" videos",
+            progress_bar(
                 total=len(paths),
+                description=f"{split} {stream.name}",
+                unit="videos",
                 initial=array.rows_done,
-                disable=None if self.progress else True,
+                enabled=self.progress,
             ) as bar,
         ):
             for start in range(array.rows_done, len(paths), CHUNK):
