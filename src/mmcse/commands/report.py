@@ -1,22 +1,34 @@
-"""`mmcse report`: the paper's tables, filled from the records."""
+"""`mmcse report`: the paper's tables, filled from the records; or a page to look at runs in a browser."""
 
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mmcse.commands.shared import Subcommands
 
+if TYPE_CHECKING:
+    from mmcse.pages.drawings import Drawing
+    from mmcse.runs.outputs import SplitOutputs
+    from mmcse.runs.reported import ReportedRun
+    from mmcse.runs.tables import ResultTable
+
 FORMATS = ("text", "markdown", "latex", "csv")
+SHOWN = 4
+"""Runs of a sweep whose parsing of every test video is put into a page, where nothing else is said."""
 
 
 def add(commands: Subcommands) -> None:
     """Define the command."""
     parser = commands.add_parser(
         "report",
-        help="render the paper's tables from collected results",
+        help="render the paper's tables from collected results, or a web page of runs",
         description="Render the paper's tables from collected results: mean and spread over runs, intervals, "
-        "differences from the paper where data are real, and from the full model for ablations.",
-        epilog="example: mmcse report --table 3 --format latex --out table3.tex",
+        "differences from the paper where data are real, and from the full model for ablations. With --html, make one "
+        "web page of a run or a sweep instead, which needs no network: scores, comparisons, figures, and the parsing "
+        "of every test video to look at.",
+        epilog="examples: mmcse report --table 3 --format latex --out table3.tex; "
+        "mmcse report --html report.html runs/table3",
     )
     parser.add_argument(
         "--table", action="append", metavar="N", help="1 to 10, 6.2, or baselines (default: all that runs fill)"
@@ -32,30 +44,31 @@ def add(commands: Subcommands) -> None:
     parser.add_argument(
         "--check", action="store_true", help="write nothing; exit 1 where FILE differs from what would be written"
     )
+    page = parser.add_argument_group("a web page of runs")
+    page.add_argument("runs", type=Path, nargs="*", help="run folders, or folders with such somewhere below")
+    page.add_argument("--html", type=Path, metavar="FILE", help="the page to write")
+    page.add_argument(
+        "--reference", metavar="ROW", help="row (a run's name) that the others are compared with, in paired runs"
+    )
+    page.add_argument(
+        "--videos", type=int, default=SHOWN, metavar="N",
+        help=f"parse the test videos with N runs at most, the best on validation; 0 for none (default: {SHOWN})",
+    )  # fmt: skip
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Render; print, write or compare."""
     from mmcse.errors import UserError
-    from mmcse.files import atomic_write
-    from mmcse.runs.collect import read_results
-    from mmcse.runs.paper import all_tables, paper_table
-    from mmcse.runs.render import FORMATS
-    from mmcse.runs.reproduction import reproduction
-    from mmcse.runs.tables import result_tables
 
-    results = read_results(arguments.results)
-    if arguments.reproduction:
-        text, file = reproduction(results), arguments.reproduction
-    else:
-        chosen = [paper_table(number) for number in arguments.table or ()]
-        if without := [table.number for table in chosen if not table.has_runs]:
-            raise UserError(f"No runs fill Table {without[0]}: it is about cost. See `mmcse efficiency`.")
-        chosen = chosen or [table for table in all_tables().values() if table.has_runs]
-        tables = [filled for table in chosen for filled in result_tables(table, results)]
-        text, file = FORMATS[arguments.format](tables), arguments.out
-
+    if arguments.html:
+        return _write_page(arguments)
+    if arguments.runs:
+        raise UserError(
+            "Runs belong to --html FILE, which makes a page of them. Tables are made of collected results (--results); "
+            "`mmcse collect RUNS` collects them."
+        )
+    text, file = _tables(arguments)
     if arguments.check:
         if file is None:
             raise UserError("--check compares a file: give it with --out or --reproduction.")
@@ -66,6 +79,98 @@ def run(arguments: argparse.Namespace) -> int:
     if file is None:
         print(text, end="")
     else:
-        with atomic_write(file) as handle:
-            handle.write(text.encode())
+        _write(file, text)
     return 0
+
+
+def _tables(arguments: argparse.Namespace) -> tuple[str, Path | None]:
+    """Tables, or the page on what was reproduced; and the file they are for."""
+    from mmcse.errors import UserError
+    from mmcse.runs.collect import read_results
+    from mmcse.runs.paper import all_tables, paper_table
+    from mmcse.runs.render import FORMATS
+    from mmcse.runs.reproduction import reproduction
+    from mmcse.runs.tables import result_tables
+
+    results = read_results(arguments.results)
+    if arguments.reproduction:
+        return reproduction(results), arguments.reproduction
+    chosen = [paper_table(number) for number in arguments.table or ()]
+    if without := [table.number for table in chosen if not table.has_runs]:
+        raise UserError(f"No runs fill Table {without[0]}: it is about cost. See `mmcse efficiency`.")
+    chosen = chosen or [table for table in all_tables().values() if table.has_runs]
+    tables = [filled for table in chosen for filled in result_tables(table, results)]
+    return FORMATS[arguments.format](tables), arguments.out
+
+
+def _write_page(arguments: argparse.Namespace) -> int:
+    from mmcse.errors import UserError
+    from mmcse.pages.report import report_page, report_tables
+    from mmcse.runs.reported import read_runs
+
+    if arguments.table or arguments.out or arguments.reproduction or arguments.check:
+        raise UserError("--html makes a page of runs; it does not go with --table, --out, --reproduction or --check.")
+    if not arguments.runs:
+        raise UserError("Name the runs of the page: mmcse report --html FILE RUN_FOLDER ...")
+    if arguments.videos < 0:
+        raise UserError(f"--videos is {arguments.videos}; expected a number of runs, 0 or more.")
+    runs = read_runs(arguments.runs)
+    tables = report_tables(runs, arguments.reference)
+    notes: list[str] = []
+    outputs = _parse(runs, arguments.videos, arguments.reference, notes)
+    drawings = _draw(runs, tables, outputs, notes)
+    page = report_page(runs, tables, outputs, drawings, notes)
+    _write(arguments.html, page)
+    for note in notes:
+        print(f"mmcse: {note}", file=sys.stderr)
+    print(f"{arguments.html}: {len(runs)} run{'s' * (len(runs) > 1)}, {len(page.encode()) / 1e6:.1f} MB")
+    return 0
+
+
+def _parse(runs: "list[ReportedRun]", limit: int, reference: str | None, notes: list[str]) -> "dict[str, SplitOutputs]":
+    """What runs say about the test videos; what cannot be had is noted, and the page made without it."""
+    from mmcse.errors import UserError
+    from mmcse.pages.videos import same_videos
+    from mmcse.progress import progress_bar
+    from mmcse.runs.outputs import parse_split
+    from mmcse.runs.reported import runs_to_parse
+
+    outputs = {}
+    chosen = runs_to_parse(runs, limit, reference)
+    if limit and not chosen:
+        notes.append("No run has a checkpoint, so the test videos could not be parsed.")
+    for run in progress_bar(chosen, total=len(chosen), description="parsing test videos", unit="runs"):
+        try:
+            output = parse_split(run.checkpoint)
+        except UserError as error:
+            notes.append(f"The test videos could not be parsed by {run.name}: {error}")
+            continue
+        if all(same_videos(output, other) for other in outputs.values()):
+            outputs[run.name] = output
+        else:  # as with another choice of data.audio_truth
+            notes.append(f"{run.name} is held against another annotation; its videos are not shown beside the others.")
+    return outputs
+
+
+def _draw(
+    runs: "list[ReportedRun]", tables: "list[ResultTable]", outputs: "dict[str, SplitOutputs]", notes: list[str]
+) -> "list[Drawing]":
+    """All figures of one run; of several, their tables as bars, and how those that parse the videos were trained."""
+    from mmcse.errors import UserError
+    from mmcse.pages.drawings import run_drawings, table_drawings
+
+    try:
+        if len(runs) == 1:
+            return run_drawings(runs[0], outputs.get(runs[0].name))
+        trained = [run for run in runs if run.name in outputs]
+        return [*table_drawings(tables), *(drawing for run in trained for drawing in run_drawings(run, None))]
+    except UserError as error:
+        notes.append(f"There are no figures: {error}")
+        return []
+
+
+def _write(file: Path, text: str) -> None:
+    from mmcse.files import atomic_write
+
+    with atomic_write(file) as handle:
+        handle.write(text.encode())

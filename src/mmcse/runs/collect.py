@@ -5,14 +5,13 @@ the same run with other scores stands behind the first, and says so.
 """
 
 import json
-import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from filelock import FileLock
 
-from mmcse.errors import MissingFileError, UserError
+from mmcse.errors import MissingFileError, UserError, one_line
 from mmcse.files import atomic_write
 from mmcse.runs.identity import identifying
 from mmcse.runs.record import RECORD_FILE, read_record
@@ -24,6 +23,8 @@ _KEPT = (
     "name", "identity", "seed", "status", "error", "tags", "started", "finished", "seconds", "device", "precision",
     "parameters", "selection", "losses", "scores", "audio_truth",
 )  # fmt: skip
+
+_NOT_WHOLE = (KeyError, TypeError, AttributeError, ValueError, RecursionError)
 
 Result = dict[str, Any]
 """One line of the results: a record of a run without what only its folder needs."""
@@ -56,7 +57,12 @@ def collect(places: Iterable[Path], out: Path, *, per_class: bool = False) -> Co
     for folder in run_folders(places):
         record = read_record(folder) or {}
         if record.get("status") in FINAL:
-            results.append(result_of(record, per_class=per_class))
+            try:
+                results.append(_whole(result_of(record, per_class=per_class)))
+            except _NOT_WHOLE as error:
+                raise UserError(
+                    f"{folder / RECORD_FILE} is not a whole record of a run ({_what(error)}). Move it away to run anew."
+                ) from error
         else:
             unfinished += 1
 
@@ -122,21 +128,39 @@ def read_results(place: Path) -> list[Result]:
     if place.is_dir():
         return [result for file in sorted(place.glob("*.jsonl")) for result in read_results(file)]
     try:
-        lines = place.read_text(encoding="utf-8").splitlines()
+        lines = place.read_bytes().splitlines()
     except FileNotFoundError:
         return []
     results = []
     for number, line in enumerate(lines, start=1):
         try:
-            result = json.loads(line)
-            _key(result)
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            results.append(_whole(json.loads(line)))
+        except _NOT_WHOLE as error:
             raise UserError(
-                f"{place}, line {number} is not a result ({type(error).__name__}: {error}). Restore the file, for "
-                "example from version control: its lines are only ever appended."
+                f"{place}, line {number} is not a result ({_what(error)}). Restore the file, for example from version "
+                "control: its lines are only ever appended."
             ) from error
-        results.append(result)
     return results
+
+
+def _whole(result: Result) -> Result:
+    """The result, if it is all that tables rely on; its file may have been damaged, or come from anywhere."""
+    kinds = {"name": str, "identity": str, "seed": int, "status": str, "data": dict, "config": dict}
+    wrong = [name for name, kind in kinds.items() if not isinstance(result[name], kind)]
+    wrong += [f"data.{name}" for name in ("kind", "digest") if not isinstance(result["data"][name], str)]
+    table = result["name"].split("/")[0]
+    wrong += ["name"] * (not table.isprintable() or not table.strip(".") or len(table) > 200)  # it names a file
+    if result["status"] == "ok":
+        scores = [score for split in {"test", *result["scores"]} for score in result["scores"][split].values()]
+        wrong += ["scores"] * (not all(isinstance(score, float | int) for score in scores))
+    if wrong:
+        raise ValueError(f"unexpected values of {', '.join(wrong)}")
+    _line(result)
+    return result
+
+
+def _what(error: BaseException) -> str:
+    return f"it has no {error}" if isinstance(error, KeyError) else one_line(error)
 
 
 def _key(result: Result) -> tuple[Any, ...]:
@@ -152,6 +176,9 @@ def _append(file: Path, results: list[Result]) -> None:
     if not results:
         return
     before = file.read_bytes() if file.is_file() else b""
-    lines = [json.dumps(result, ensure_ascii=False, allow_nan=False) + "\n" for result in results]
-    with atomic_write(os.fspath(file)) as handle:
-        handle.write(before + "".join(lines).encode())
+    with atomic_write(file) as handle:
+        handle.write(before + b"".join(map(_line, results)))
+
+
+def _line(result: Result) -> bytes:
+    return json.dumps(result, ensure_ascii=False, allow_nan=False).encode() + b"\n"

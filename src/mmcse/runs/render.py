@@ -84,19 +84,20 @@ def _blocks(tables: Iterable[ResultTable], title: Callable[[str], str], grid: Ca
         blocks += [title(f"{table.paper.heading} ({table.kind})"), ""]
         blocks += [f"{HEADLINES[table.kind]}. Data: {table.data}."]
         blocks += [f"Differs from the paper's recipe in: {describe_settings(table)}."] if table.settings else []
-        blocks += [*table.notes, "", grid(_scores(table)), ""]
+        blocks += [*table.notes, "", grid(score_grid(table)), ""]
         if any(line.runs for line in table.lines):
-            blocks += [f"{_compared(table)}, compared:", "", grid(_comparisons(table)), ""]
+            blocks += [f"{compared_column(table)}, compared:", "", grid(comparison_grid(table)), ""]
     return blocks
 
 
-def _compared(table: ResultTable) -> str:
+def compared_column(table: ResultTable) -> str:
     """The column on which rows are compared outside CSV: the last one."""
     return table.paper.columns[-1]
 
 
-def _scores(table: ResultTable) -> Grid:
-    real = table.kind == "real"
+def score_grid(table: ResultTable) -> Grid:
+    """Every score as mean ± standard deviation, below the paper's where there are any to stand beside."""
+    real = _beside_paper(table)
     grid = [["row", *([""] if real else []), *table.paper.columns, "runs"]]
     for line in table.lines:
         label, cells = _label(table, line), list(line.cells.values())
@@ -107,17 +108,17 @@ def _scores(table: ResultTable) -> Grid:
     return grid
 
 
-def _comparisons(table: ResultTable) -> Grid:
+def comparison_grid(table: ResultTable) -> Grid:
     """On the table's last column: interval, difference from the paper where data are real, and from the reference."""
-    real, reference = table.kind == "real", table.paper.reference
+    real, reference = _beside_paper(table), table.paper.reference
     head = ["row", "mean", "95 % interval"]
     head += ["paper", "difference", "p", "verdict"] if real else []
-    head += ["from full", "95 % interval", "p (Holm)", "verdict"] if reference else []
+    head += [f"from {reference}", "95 % interval", "p (Holm)", "verdict"] if reference else []
     grid = [head]
     for line in table.lines:
         if not line.runs:
             continue
-        cell = line.cells[_compared(table)]
+        cell = line.cells[compared_column(table)]
         row = [_label(table, line), _number(cell.ours and cell.ours.mean), _interval(cell.ours)]
         if real:
             row += [
@@ -136,6 +137,10 @@ def _comparisons(table: ResultTable) -> Grid:
             ]
         grid.append(row)
     return grid
+
+
+def _beside_paper(table: ResultTable) -> bool:
+    return table.kind == "real" and any(line.row.values for line in table.lines)
 
 
 def _label(table: ResultTable, line: Line) -> str:

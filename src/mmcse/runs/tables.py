@@ -45,6 +45,10 @@ class Cell(NamedTuple):
     change_p: float | None = None
     """Of the differences against 0, corrected (Holm) for the rows of the table."""
     change_verdict: Verdict | None = None
+    values: tuple[float, ...] = ()
+    """The independent values that `ours` sums up."""
+    changes: tuple[float, ...] = ()
+    """The independent differences that `change` sums up."""
 
 
 class Line(NamedTuple):
@@ -76,13 +80,13 @@ def result_tables(paper: PaperTable, results: Iterable[Result]) -> list[ResultTa
     for result in results:
         if result["name"] in names and result["status"] == "ok":
             settings = json.dumps(settings_of(result), sort_keys=True)
-            groups[result["data"]["kind"], _data_name(result), settings].append(result)
+            groups[result["data"]["kind"], data_name(result), settings].append(result)
     tables = [
-        _table(paper, kind, data, json.loads(settings), group)  # type: ignore[arg-type]
+        fill_table(paper, kind, data, json.loads(settings), group)  # type: ignore[arg-type]
         for (kind, data, settings), group in sorted(groups.items(), key=lambda item: _order(item[0]))
     ]
     if not any(table.kind == "real" for table in tables):
-        tables.insert(0, _table(paper, "real", "LLP", {}, []))
+        tables.insert(0, fill_table(paper, "real", "LLP", {}, []))
     return tables
 
 
@@ -108,7 +112,7 @@ def _flat(node: Any, path: str = "") -> dict[str, Any]:
     return {key: value for name in node for key, value in _flat(node[name], f"{path}.{name}".lstrip(".")).items()}
 
 
-def _data_name(result: Result) -> str:
+def data_name(result: Result) -> str:
     """Data whose results may be averaged: all of LLP, one generator whatever the world, one fixture."""
     kind, source = result["data"]["kind"], result["data"]["source"]
     if kind == "real":
@@ -127,9 +131,10 @@ def _order(key: tuple[str, str, str]) -> tuple[Any, ...]:
     return KINDS.index(kind), data, len(json.loads(settings)), settings  # type: ignore[arg-type]
 
 
-def _table(
+def fill_table(
     paper: PaperTable, kind: Kind, data: str, settings: Mapping[str, Any], results: Sequence[Result]
 ) -> ResultTable:
+    """One table filled by results that can be compared: all of one kind of data, one `data_name` and `settings`."""
     notes: list[str] = []
     rows = [row for row in paper.rows.values() if kind == "real" or row.runs]
     pools = {row.name: _pool(row, results, notes) for row in rows}
@@ -204,6 +209,8 @@ def _column(
             change,
             change_p,
             None if change is None else _direction(change.mean, change_p),
+            tuple(independent),
+            tuple(changes.get(row.name, ())),
         )
     return cells
 
