@@ -37,7 +37,7 @@ def run_application(
 
     def guarded(config: DictConfig) -> Any:
         """The job, keeping its mistakes from Hydra, which would list every override."""
-        _quieten_lightning()  # here, because jobs of a sweep may run in processes of their own
+        quieten_lightning()  # here, because jobs of a sweep may run in processes of their own
         try:
             return job(config)
         except (UserError, HydraException, OmegaConfBaseException) as error:
@@ -71,7 +71,7 @@ def _mistake(error: Exception, name: str, argv: list[str]) -> UserError:
     return UserError(explain_composition(error, name, argv))
 
 
-def _quieten_lightning() -> None:
+def quieten_lightning() -> None:
     """Leave its warnings, and drop its remarks on devices, checkpoints and its own deprecated calls."""
     for name in (lightning.__name__, "lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)

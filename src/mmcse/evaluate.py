@@ -1,22 +1,26 @@
 """Scoring a checkpoint: rebuild the network from what the checkpoint says of itself, and test it."""
 
-import pickle
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import lightning as L
 import torch
+from hydra.errors import HydraException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
+from torch.utils.data import DataLoader
 
 import mmcse.models
-from mmcse.callbacks.card import CARD
+from mmcse.application import quieten_lightning
+from mmcse.batch import Batch
+from mmcse.callbacks.card import read_card
+from mmcse.checkpoints import load_checkpoint
 from mmcse.configuration import EvaluationSettings, check_calls, config_folder
 from mmcse.data.bank import FeatureBank
 from mmcse.data.datamodule import AVVPDataModule
-from mmcse.errors import MissingFileError, UserError
+from mmcse.errors import UserError, one_line
 from mmcse.evaluation.breakdown import breakdown_table, duration_bins, duration_breakdown
 from mmcse.evaluation.predictions import save_predictions
 from mmcse.evaluation.table import score_table
@@ -24,6 +28,9 @@ from mmcse.files import write_json
 from mmcse.models.checkpoint_files import load_network, network_name
 from mmcse.parser import VideoParser
 from mmcse.vocabulary import LLP_CLASSES
+
+MOST_COUNTED = 4096
+"""Largest count (of segments, layers, classes) that a checkpoint is believed though no tensor in it is as long."""
 
 
 def evaluate(config: DictConfig) -> dict[str, Any]:
@@ -38,22 +45,8 @@ def evaluate(config: DictConfig) -> dict[str, Any]:
     Raises:
         UserError: the checkpoint or the data cannot be used, or do not fit each other.
     """
-    if config.split not in ("val", "test"):
-        raise UserError(f"split is {config.split!r}; expected 'val' or 'test': training videos are not annotated.")
-    card, weights = read_checkpoint(Path(config.checkpoint))
-    datamodule = _data(config, card)
+    _, parser, datamodule, loader, trainer = prepare_evaluation(config)
     bank = datamodule.bank
-    network = rebuild(card, weights, config.packages)
-    _check_fit(card, bank)
-    parser = VideoParser(
-        network,
-        lambda out, batch: {},
-        num_classes=len(bank.classes),
-        gate=config.gate or card["evaluation"]["gate"],
-        threshold=card["evaluation"]["threshold"] if config.threshold is None else config.threshold,
-    )
-    trainer: L.Trainer = instantiate(config.trainer, enable_checkpointing=False, enable_progress_bar=False)
-    loader = datamodule.val_dataloader() if config.split == "val" else datamodule.test_dataloader()
     [scores] = trainer.test(parser, loader, verbose=False)
     true_audio = datamodule.true_audio(config.split)
     result = {
@@ -83,22 +76,80 @@ def evaluate(config: DictConfig) -> dict[str, Any]:
     return result
 
 
+class Evaluation(NamedTuple):
+    """All that an evaluation needs: a checkpoint's card and parser, its data, one split of them, and a trainer."""
+
+    card: dict[str, Any]
+    parser: VideoParser
+    datamodule: AVVPDataModule
+    loader: DataLoader[Batch]
+    trainer: L.Trainer
+
+
+def prepare_evaluation(config: DictConfig) -> Evaluation:
+    """Rebuild a checkpoint's parser, and open the data it is to be evaluated on.
+
+    Args:
+        config: a composed evaluation configuration.
+
+    Raises:
+        UserError: the checkpoint or the data cannot be used, or do not fit each other.
+    """
+    if config.split not in ("val", "test"):
+        raise UserError(f"split is {config.split!r}; expected 'val' or 'test': training videos are not annotated.")
+    card, weights = read_checkpoint(Path(config.checkpoint))
+    datamodule = _data(config, card)
+    network = rebuild(card, weights, config.packages)
+    _check_fit(card, datamodule.bank)
+    parser = VideoParser(
+        network,
+        lambda out, batch: {},
+        num_classes=len(datamodule.bank.classes),
+        gate=config.gate or card["evaluation"]["gate"],
+        threshold=card["evaluation"]["threshold"] if config.threshold is None else config.threshold,
+        gate_threshold=card["evaluation"].get("gate_threshold"),
+        visual_thresholds=None
+        if (searched := card["evaluation"].get("visual_thresholds")) is None
+        else torch.tensor(searched),
+    )
+    loader = datamodule.val_dataloader() if config.split == "val" else datamodule.test_dataloader()
+    quieten_lightning()
+    trainer = instantiate(config.trainer, enable_checkpointing=False, enable_progress_bar=False)
+    return Evaluation(card, parser, datamodule, loader, trainer)
+
+
 def rebuild(card: dict[str, Any], weights: dict[str, torch.Tensor], packages: Sequence[str] = ()) -> nn.Module:
     """The network that a checkpoint holds.
 
     Args:
         card: what the checkpoint says of itself.
         weights: of its network.
-        packages: packages to trust, besides those of the run.
+        packages: packages to trust besides this one; what the card says is not asked, for it may come from anywhere.
 
     Raises:
-        UserError: the card names code that is not trusted or not there, or arguments that it does not take.
+        UserError: the card names code that is not trusted or not there, or arguments that it does not take or that do
+            not fit the weights.
     """
-    parts = OmegaConf.create({"model": card["model"], "packages": [*card["packages"], *packages]})
+    parts = OmegaConf.create({"model": card["model"], "packages": list(packages)})
     check_calls(parts)
-    network = instantiate(parts.model)
-    network.load_state_dict(weights)
+    _require_believable_sizes(card["model"], weights)
+    try:
+        with torch.device("meta"):  # without memory: what a card claims may be larger than any
+            instantiate(parts.model).load_state_dict(weights, assign=True)
+        network = instantiate(parts.model)
+        network.load_state_dict(weights)
+    except (HydraException, RuntimeError, TypeError, AttributeError) as error:
+        reason = one_line(error.__cause__ or error)
+        raise UserError(f"The checkpoint's weights do not fit the network that it names: {reason}") from error
     return network
+
+
+def _require_believable_sizes(model: dict[str, Any], weights: dict[str, torch.Tensor]) -> None:
+    """Refuse counts (of layers, say) that would take forever to build, and that no tensor in the file bears out."""
+    largest = max((max(tensor.shape, default=0) for tensor in weights.values()), default=0)
+    for name, value in model.items():
+        if isinstance(value, int) and value > max(largest, MOST_COUNTED):
+            raise UserError(f"The checkpoint says that {name} is {value}; its largest tensor has {largest} rows.")
 
 
 def read_checkpoint(file: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
@@ -116,21 +167,11 @@ def read_checkpoint(file: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]
     if file.is_dir():
         network, arguments = load_network(file)
         return _card_of_import(network, arguments), network.state_dict()
-    try:
-        checkpoint = torch.load(file, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise MissingFileError(f"There is no checkpoint at {file}.") from None
-    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f"{file} cannot be read as a checkpoint: {reason}") from error
-    if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get(CARD), dict):
-        raise UserError(
-            f"{file} was not written by `mmcse train`: it does not say what network it holds. "
-            "A checkpoint of the authors is made readable by `mmcse import`."
-        )
+    checkpoint = load_checkpoint(file)
+    card = read_card(checkpoint, file)
     prefix = "network."
     weights = {n.removeprefix(prefix): t for n, t in checkpoint["state_dict"].items() if n.startswith(prefix)}
-    return checkpoint[CARD], weights
+    return card, weights
 
 
 def _card_of_import(network: nn.Module, arguments: dict[str, Any]) -> dict[str, Any]:
@@ -138,7 +179,6 @@ def _card_of_import(network: nn.Module, arguments: dict[str, Any]) -> dict[str, 
     return {
         "model": {"_target_": f"{mmcse.models.__name__}.{type(network).__name__}", **arguments},
         "evaluation": {"gate": method.evaluation.gate, "threshold": EvaluationSettings.threshold},
-        "packages": [],
         "classes": list(LLP_CLASSES),
         "data": None,
     }
@@ -153,7 +193,7 @@ def _data(config: DictConfig, card: dict[str, Any]) -> AVVPDataModule:
             f"{model['visual_dim']} (visual) numbers wide. Add data=llp_clip_clap (768, 768) or data=llp_vggish_resnet "
             "(128, 2048) with data.bank.features=... data.bank.annotations=..., or data=bank data.bank=..."
         )
-    parts = OmegaConf.create({"data": settings, "packages": [*card["packages"], *config.packages]})
+    parts = OmegaConf.create({"data": settings, "packages": list(config.packages)})
     check_calls(parts)
     return instantiate(parts.data)
 

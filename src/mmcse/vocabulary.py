@@ -134,3 +134,8 @@ def class_index(name: str, classes: Sequence[str], where: str) -> int:
             f"{where}: unknown class {name!r}.{near_miss(name, classes)} "
             f"The vocabulary has {len(classes)} classes: {', '.join(classes)}."
         ) from None
+
+
+def display_name(name: str) -> str:
+    """A class's name as people write it: `Frying_(food)` becomes `Frying (food)`."""
+    return name.replace("_", " ")

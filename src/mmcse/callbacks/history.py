@@ -2,12 +2,20 @@
 
 import csv
 import io
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import lightning as L
+import numpy as np
 
+from mmcse.errors import MissingFileError, UserError
 from mmcse.files import atomic_write
+
+Rows = Sequence[dict[str, float]]
+"""Losses and scores of each epoch so far, by name."""
+Mirror = Callable[[Rows], None]
+"""What is called with all rows after every epoch."""
 
 
 class History(L.Callback):
@@ -18,10 +26,11 @@ class History(L.Callback):
 
     Args:
         file: the CSV file, rewritten atomically after every epoch.
+        mirror: what else is shown the rows; None is nobody.
     """
 
-    def __init__(self, file: Path) -> None:
-        self.file = file
+    def __init__(self, file: Path, mirror: Mirror | None = None) -> None:
+        self.file, self.mirror = file, mirror
         self.rows: list[dict[str, float]] = []
         self.learning_rate = 0.0
 
@@ -37,6 +46,8 @@ class History(L.Callback):
         self.rows.append({"epoch": trainer.current_epoch + 1, "lr": self.learning_rate, **scores})
         if trainer.is_global_zero:
             self._write()
+            if self.mirror:
+                self.mirror(self.rows)
 
     def state_dict(self) -> dict[str, Any]:
         """The rows so far."""
@@ -54,3 +65,21 @@ class History(L.Callback):
         writer.writerows(self.rows)
         with atomic_write(self.file) as handle:
             handle.write(text.getvalue().encode())
+
+
+def read_history(file: Path) -> dict[str, np.ndarray]:
+    """The columns of a history, each with a value for every epoch; nan where an epoch has none.
+
+    Raises:
+        MissingFileError: there is no such file.
+        UserError: it is not a table of numbers.
+    """
+    try:
+        with file.open(newline="", encoding="utf-8") as handle:
+            names, *rows = list(csv.reader(handle)) or [[]]
+        columns = zip(*([float(cell or "nan") for cell in row] for row in rows), strict=True)
+        return {name: np.array(column) for name, column in zip(names, columns, strict=True)} if rows else {}
+    except FileNotFoundError:
+        raise MissingFileError(f"There is no history of a training at {file}.") from None
+    except (ValueError, OSError, csv.Error) as error:
+        raise UserError(f"{file} is not a history as `mmcse train` writes it: {error}.") from error

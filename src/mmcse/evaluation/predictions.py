@@ -8,13 +8,15 @@ from pathlib import Path
 
 import numpy as np
 
-from mmcse.data.annotations import AUDIO_FILE, ID_LENGTH, Annotations, read_annotations
+from mmcse.data.annotations import AUDIO_FILE, Annotations, read_annotations, video_id
+from mmcse.data.npy import size_text
 from mmcse.errors import MissingFileError, UserError
+from mmcse.evaluation.events import BoolArray
 from mmcse.evaluation.fscores import parsing_scores
 from mmcse.files import atomic_write
 
 _ARRAYS = ("ids", "audio", "visual")
-_DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, SyntaxError)
+_DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, SyntaxError, MemoryError)
 
 
 def save_predictions(file: str | os.PathLike[str], ids: Sequence[str], audio: np.ndarray, visual: np.ndarray) -> None:
@@ -48,8 +50,8 @@ def score_predictions(
 ) -> dict[str, float]:
     """Score the predictions of any method against LLP's annotations.
 
-    The file is what `numpy.savez` writes, with the arrays `ids` (N,), strings, the videos' names or their
-    first 11 characters in any order, and `audio` and `visual` (N, T, K), decisions or probabilities. Every
+    The file is what `numpy.savez` writes, with the arrays `ids` (N,), strings, the videos' names or their ids (of LLP's
+    names the first 11 characters) in any order, and `audio` and `visual` (N, T, K), decisions or probabilities. Every
     video of the split must be there once. No gate is applied: a method with one applies it before saving.
 
     Args:
@@ -66,26 +68,51 @@ def score_predictions(
         MissingFileError: the predictions or the annotations are not there.
         UserError: the file cannot be read as described, or does not cover exactly the videos of the split.
     """
-    path = Path(file)
-    ids, audio, visual = _read_arrays(path)
     truth = read_annotations(Path(annotations), split, audio_file=audio_file)
+    audio, visual = read_predictions(file, truth, threshold=threshold)
+    assert truth.true_audio is not None  # or they could not have been read
+    assert truth.true_visual is not None
+    return parsing_scores(audio, visual, truth.true_audio, truth.true_visual)
+
+
+def read_predictions(
+    file: str | os.PathLike[str], truth: Annotations, *, threshold: float = 0.5
+) -> tuple[BoolArray, BoolArray]:
+    """Read the predictions of any method, as `score_predictions` describes them, in the order of the annotations.
+
+    Args:
+        file: the .npz file.
+        truth: annotations of the split that was predicted.
+        threshold: least probability that counts as a decision.
+
+    Returns:
+        Decisions (N, T, K) for audio and visual.
+
+    Raises:
+        MissingFileError: the predictions are not there.
+        UserError: the file cannot be read as described, or does not cover exactly the videos of the split; or these
+            are not annotated densely.
+    """
+    path = Path(file)
     if truth.true_audio is None or truth.true_visual is None:
-        raise UserError(f"Split {split!r} has no segment-level truth to score against. Use val or test.")
+        raise UserError(f"Split {truth.split!r} has no segment-level truth to score against. Use val or test.")
     T, K = truth.true_audio.shape[1:]
+    array, *predicted = _read_arrays(path, most=1_000 * (truth.true_audio.size + 1_000))
+    ids = _as_strings(path, array)
     decisions = []
-    for name, array in (("audio", audio), ("visual", visual)):
+    for name, array in zip(("audio", "visual"), predicted, strict=True):
         if array.shape != (len(ids), T, K):
             raise UserError(
                 f"{path}: {name!r} has shape {array.shape}; expected {(len(ids), T, K)}, that is {len(ids)} "
                 f"ids, {T} segments and {K} classes."
             )
         decisions.append(_decide(path, name, array, threshold))
-    order = _positions(path, _as_strings(path, ids), truth)
-    return parsing_scores(decisions[0][order], decisions[1][order], truth.true_audio, truth.true_visual)
+    order = _positions(path, ids, truth)
+    return decisions[0][order], decisions[1][order]
 
 
-def _read_arrays(path: Path) -> list[np.ndarray]:
-    """The three arrays of a predictions file."""
+def _read_arrays(path: Path, most: int) -> list[np.ndarray]:
+    """The three arrays of a predictions file that unpacks to at most so many bytes."""
     if not path.is_file():
         raise MissingFileError(f"There is no predictions file {path}. Give the path of an .npz file.")
     with path.open("rb") as stream:
@@ -94,6 +121,9 @@ def _read_arrays(path: Path) -> list[np.ndarray]:
                 f"{path} is not an .npz file. Write it with numpy.savez(file, ids=..., audio=..., visual=...)."
             )
     try:
+        with zipfile.ZipFile(path) as archive:  # before anything is unpacked: some kilobytes may hold gigabytes
+            if (size := sum(entry.file_size for entry in archive.infolist())) > most:
+                raise UserError(f"{path} unpacks to {size_text(size)}; a split of this size has use for less.")
         with np.load(path, allow_pickle=False) as archive:
             if missing := [name for name in _ARRAYS if name not in archive.files]:
                 raise UserError(
@@ -136,7 +166,7 @@ def _decide(path: Path, name: str, array: np.ndarray, threshold: float) -> np.nd
 
 def _positions(path: Path, ids: list[str], truth: Annotations) -> np.ndarray:
     """(N,) position in the file of each video of the split."""
-    video_of = {key: i for i, name in enumerate(truth.names) for key in (name, name[:ID_LENGTH])}
+    video_of = {key: i for i, name in enumerate(truth.names) for key in (name, video_id(name))}
     unknown = [name for name in ids if name not in video_of]
     position = {video_of[name]: i for i, name in enumerate(ids) if name in video_of}
     repeated = [name for i, name in enumerate(ids) if name in video_of and position[video_of[name]] != i]
@@ -152,8 +182,8 @@ def _positions(path: Path, ids: list[str], truth: Annotations) -> np.ndarray:
     ]
     if problems:
         raise UserError(
-            f"{path}: {'; '.join(problems)}. Expected each video of the split once, by its name or the first "
-            f"{ID_LENGTH} characters of it."
+            f"{path}: {'; '.join(problems)}. Expected each video of the split once, by its name or its id (of an LLP "
+            "name the first 11 characters)."
         )
     return np.array([position[i] for i in range(len(truth.names))])
 

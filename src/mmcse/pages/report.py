@@ -8,7 +8,7 @@ from omegaconf import OmegaConf
 from mmcse.evaluation.fscores import LEVELS, SCORES, STREAMS, per_class_scores
 from mmcse.pages import render_page
 from mmcse.pages.drawings import Drawing
-from mmcse.pages.videos import decisions, display_names, video_data
+from mmcse.pages.videos import decisions, video_data
 from mmcse.runs.collect import result_of
 from mmcse.runs.identity import identifying
 from mmcse.runs.outputs import SplitOutputs
@@ -17,6 +17,7 @@ from mmcse.runs.paper import all_tables
 from mmcse.runs.render import Grid, compared_column, comparison_grid, describe_settings, score_grid
 from mmcse.runs.reported import ReportedRun
 from mmcse.runs.tables import ResultTable, data_name, result_tables
+from mmcse.vocabulary import display_name
 
 SPLITS = {"test": "test", "val": "validation, chosen epoch"}
 METHOD = (
@@ -190,7 +191,7 @@ def _by_class(output: SplitOutputs) -> Table:
     audible, visible = output.true.sum(axis=(0, 1))
     rows = [
         [name, *(f"{scores[key]['F'][k]:.1f}" for key in keys), str(audible[k]), str(visible[k])]
-        for k, name in enumerate(display_names(output.classes))
+        for k, name in enumerate([display_name(name) for name in output.classes])
     ]
     caption = "F-score of each class on test, counted over all videos together (nan: neither there nor predicted)"
     head = ["class", *keys, "audible segments", "visible segments"]

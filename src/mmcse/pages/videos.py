@@ -6,13 +6,14 @@ bits. The script that reads them is `templates/videos.js`.
 
 import base64
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from mmcse.evaluation.fscores import SCORE_KEYS, parsing_counts, per_video_scores
 from mmcse.runs.outputs import SplitOutputs
+from mmcse.vocabulary import display_name
 
 PER_PROBABILITY, PER_POINT = 1000, 100
 NOT_A_NUMBER = np.iinfo(np.uint16).max
@@ -38,7 +39,7 @@ def video_data(outputs: Mapping[str, SplitOutputs]) -> dict[str, Any]:
         raise ValueError("these outputs are on different videos")
     return {
         "ids": list(first.ids),
-        "classes": display_names(first.classes),
+        "classes": [display_name(name) for name in first.classes],
         "segments": first.true.shape[1],
         "score_keys": [*SCORE_KEYS, "Avg"],
         "truth": _bits(first.true),
@@ -50,11 +51,6 @@ def video_data(outputs: Mapping[str, SplitOutputs]) -> dict[str, Any]:
 def same_videos(one: SplitOutputs, other: SplitOutputs) -> bool:
     """Whether two outputs are on the same videos, annotated in the same way."""
     return (one.ids, one.classes) == (other.ids, other.classes) and np.array_equal(one.true, other.true)
-
-
-def display_names(classes: Sequence[str]) -> list[str]:
-    """Names of classes as people write them: `Frying_(food)` becomes `Frying (food)`."""
-    return [name.replace("_", " ") for name in classes]
 
 
 def decisions(output: SplitOutputs) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
