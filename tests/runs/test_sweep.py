@@ -44,7 +44,7 @@ def test_it_says_where_it_stands_and_what_it_came_to(smoke_bank, tmp_path, capsy
     assert lines[0] == "[1/4] experiment=table3/full seed=0 started"
     assert re.fullmatch(r"\[4/4\] experiment=table3/no_secm seed=1 done, Avg \d+\.\d\d, \d+ s", lines[-1])
     grid = shown.out[shown.out.index("Avg on test of 4 runs:") :].splitlines()
-    assert grid[1].split() == ["seed=0", "seed=1"]
+    assert grid[1].split() == ["seed", "0", "1"]
     full = [read_record(f)["scores"]["test"]["Avg"] for f in sorted((tmp_path / "table3" / "full").iterdir())]
     assert grid[2].split() == ["table3/full", *(f"{avg:.2f}" for avg in full)]
 
@@ -154,6 +154,28 @@ def test_edits_made_while_a_sweep_runs_do_not_leak_in(tmp_path, monkeypatch, cap
     assert configuration.compose_config("train").model.num_layers == 4
 
 
+def test_every_job_is_told_by_its_own_overrides(tmp_path, monkeypatch, capsys):
+    """In Hydra's order, also where a key comes twice: in the place of the first, with the values of the last."""
+
+    def train(config):
+        avg = 10 * config.model.num_layers + config.seed
+        return SimpleNamespace(record={"scores": {"test": {"Avg": avg}}})
+
+    monkeypatch.setattr("mmcse.train.train", train)
+    monkeypatch.setattr("mmcse.train.summary", str)
+    words = ("model.num_layers=9", "seed=0,1", "data.batch_size=2", "model.num_layers=2,3", "run.name=mine")
+    assert cli.main(["train", "-m", *words, f"run.root={tmp_path}"]) == 0
+    shown = capsys.readouterr()
+    rows = {line.split()[0]: line.split()[1:] for line in shown.out.splitlines() if line.startswith("  ")}
+    assert rows == {"seed": ["0", "1"], "num_layers=2": ["20.00", "21.00"], "num_layers=3": ["30.00", "31.00"]}
+    assert "[2/4] model.num_layers=2 seed=1 started" in shown.err
+
+
+def test_a_sweep_of_nothing_says_so(tmp_path, capsys):
+    assert cli.main(["train", "-m", "experiment=glob(nothing*)", f"run.root={tmp_path}"]) == 2
+    assert "The sweep has no jobs" in capsys.readouterr().err
+
+
 def test_mistakes_in_any_job_are_found_before_the_first_starts(smoke_bank, tmp_path, capsys):
     assert cli.main(words(smoke_bank, tmp_path, "experiment=table3/full,table3/no_scem")) == 2
     assert "Did you mean" in capsys.readouterr().err
@@ -175,8 +197,8 @@ def test_jobs_in_processes_of_their_own_come_to_the_same(undisturbed, smoke_bank
     assert "[4/4]" in done.stderr
     assert "Avg on test of 4 runs" in done.stdout
     assert outcomes(tmp_path) == outcomes(undisturbed)
-    plan = next(tmp_path.rglob("sweep.json"))
-    assert json.loads(plan.read_text()) == {"jobs": 4, "varying": ["experiment", "seed"]}
+    plan = json.loads(next(tmp_path.rglob("sweep.json")).read_text())
+    assert plan["jobs"][1] == ["experiment=table3/full", "seed=1"]
 
 
 @pytest.mark.slow

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
 from mmcse.data.annotations import WEAK_FILES, Annotations, read_annotations, read_ids, sha256
 from mmcse.data.layouts import Layout, PseudoLabels, Stream, files_by_id, layout_named
@@ -16,6 +15,7 @@ from mmcse.data.manifest import FEATURES, MANIFEST, PSEUDO_LABELS, Manifest
 from mmcse.data.npy import DamagedFileError, map_array
 from mmcse.data.survey import needs, sample
 from mmcse.errors import MissingFileError, UserError
+from mmcse.progress import progress_bar
 from mmcse.vocabulary import LLP_CLASSES
 
 READERS = 8
@@ -92,7 +92,7 @@ def check_layout(
         splits: whose videos are needed. A file is extra if no split of the annotations lists its video.
         num_segments: T.
         classes: the vocabulary, K names in order.
-        progress: show progress bars, where there is a terminal.
+        progress: show how far it is, on standard error.
 
     Returns:
         Problems by stream: missing, truncated, unreadable, pickled, misshapen, of a wrong dtype, not finite,
@@ -144,7 +144,7 @@ def check_bank(folder: Path | str, *, progress: bool = True) -> CheckReport:
     arrays = [(split, name) for split, entry in manifest.splits.items() for name in entry.arrays]
     with ThreadPoolExecutor(READERS) as pool:
         checks = pool.map(lambda array: list(_check_array(folder, manifest, *array)), arrays)
-        bar = tqdm(checks, "checking", len(arrays), unit=" arrays", disable=None if progress else True)
+        bar = progress_bar(checks, total=len(arrays), description="checking", unit="arrays", enabled=progress)
         problems = [problem for found in bar for problem in found]
     known = {folder / MANIFEST} | {folder / split / f"{name}.npy" for split, name in arrays}
     extra = [path for path in sorted(folder.rglob("*")) if path.is_file() and path not in known]
@@ -203,12 +203,12 @@ def _read_all(
 
     with ThreadPoolExecutor(READERS) as pool:
         found = list(
-            tqdm(
+            progress_bar(
                 pool.map(read, files),
-                desc=f"checking {stream.name}",
-                unit=" videos",
                 total=len(files),
-                disable=None if progress else True,
+                description=f"checking {stream.name}",
+                unit="videos",
+                enabled=progress,
             )
         )
     return [problem for problem, _ in found if problem], [remark for _, remark in found if remark]

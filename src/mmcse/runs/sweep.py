@@ -7,13 +7,18 @@ other machines, and Hydra hands none of what they return to who started it.
 
 import json
 import math
+import os
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
+from itertools import product
 from pathlib import Path
 from typing import Any, ClassVar
 
+from filelock import FileLock, Timeout
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
@@ -22,8 +27,9 @@ from omegaconf import DictConfig
 
 from mmcse.errors import UserError
 from mmcse.files import write_json
+from mmcse.runs.sweep_table import PLAN_FILE, LiveTable, read_sweep, sweep_table
 
-PLAN_FILE = "sweep.json"
+LOCK_FILE = ".lock"
 
 Job = Callable[[DictConfig], float | None]
 """What Hydra calls with each configuration; its number is what a sweep compares, a run's Avg."""
@@ -34,81 +40,108 @@ class Journal(Callback):
 
     folder: ClassVar[Path | None] = None
     """Folder of this process's sweep, for who started it: Hydra keeps its callbacks to itself."""
+    lock: ClassVar[FileLock | None] = None
+    """Held as long as the command lasts."""
+    table: ClassVar[LiveTable | None] = None
+    """The sweep's table, where there is a terminal for it."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Writes down how many jobs there will be, and in which overrides they differ."""
-        counts = _counts([*_swept(config), *config.hydra.overrides.task])
-        Journal.folder = Path(config.hydra.sweep.dir)
-        plan = {"jobs": math.prod(counts.values()), "varying": [key for key, count in counts.items() if count > 1]}
-        write_json(Journal.folder / PLAN_FILE, plan)
+        """Writes down which jobs there will be, and shows a table of them in a terminal."""
+        folder = Journal.folder = Path(config.hydra.sweep.dir)
+        jobs = _jobs([*_swept(config), *config.hydra.overrides.task])
+        live = bool(jobs) and config.run.progress == "auto" and sys.stderr.isatty()
+        for left in folder.glob("[0-9]*.json"):  # by an earlier sweep in the same folder
+            left.unlink()
+        write_json(folder / PLAN_FILE, {"name": config.run.name, "jobs": jobs, "live": live})
+        Journal.lock = FileLock(folder / LOCK_FILE)
+        with suppress(Timeout):
+            Journal.lock.acquire(timeout=0)
+        if live:
+            Journal.table = LiveTable(folder, sys.stderr.fileno())
+
+    @classmethod
+    def close(cls) -> None:
+        """Let go of the terminal and the folder."""
+        if cls.table:
+            cls.table.close()
+        if cls.lock:
+            cls.lock.release()
+        cls.table = cls.lock = None
+
+
+def is_under_way(folder: Path) -> bool:
+    """Whether the command that started a sweep is still at it, as far as can be told."""
+    if not (lock := folder / LOCK_FILE).is_file():
+        return False
+    try:
+        with FileLock(lock, timeout=0):
+            return False
+    except (Timeout, PermissionError):  # held, or somebody else's
+        return True
 
 
 def journaled(job: Job) -> Job:
-    """A job that, within a sweep, says when it starts and ends, and whose failure does not end the sweep.
+    """A job that, within a sweep, notes when it starts and ends, and whose failure does not end the sweep.
+
+    Beneath a live table, what it prints goes to a file in the sweep's folder.
 
     Args:
         job: as Hydra would call it. Outside a sweep it is left as it is.
     """
 
     def noted(config: DictConfig) -> float | None:
-        hydra = HydraConfig.get()
-        if hydra.mode != RunMode.MULTIRUN:
+        if (folder := sweep_folder()) is None:
             return job(config)
-        folder, number = Path(hydra.sweep.dir), int(hydra.job.num)
+        number = int(HydraConfig.get().job.num)
         plan = json.loads((folder / PLAN_FILE).read_text())
-        words = [word for word in hydra.overrides.task if word.partition("=")[0] in plan["varying"]]
-        place = f"[{number + 1:{len(str(plan['jobs']))}}/{plan['jobs']}] {' '.join(words) or config.run.name}"
-        _say(f"{place} started")
-        clock, value, error = time.monotonic(), math.nan, None
-        try:
-            value = job(config)
-        except Exception as raised:
-            error = raised
-        seconds = time.monotonic() - clock
-        entry = {"job": number, "name": config.run.name, "overrides": words, "value": value, "seconds": seconds}
-        if error is not None:
-            entry |= {"error": str(error), "traceback": traceback.format_exception(error)}
-            if not isinstance(error, UserError):
-                traceback.print_exception(error)
+        count, words = len(plan["jobs"]), plan["jobs"][number]
+        place = f"[{number + 1:{len(str(count))}}/{count}] {' '.join(words) or config.run.name}"
+        entry = {"name": config.run.name, "overrides": words, "state": "running", "started": time.time()}
         write_json(folder / f"{number}.json", entry)
-        _say(f"{place} " + (f"done, Avg {value:.2f}, {seconds:.0f} s" if error is None else f"failed: {error}"))
+        clock, value, error = time.monotonic(), math.nan, None
+        with _output_to(folder / f"{number}.log") if plan["live"] else nullcontext():
+            _say(f"{place} started")
+            try:
+                value = job(config)
+            except Exception as raised:
+                error = raised
+                if not isinstance(error, UserError):
+                    traceback.print_exception(error)
+            seconds = time.monotonic() - clock
+            _say(f"{place} " + (f"done, Avg {value:.2f}, {seconds:.0f} s" if error is None else f"failed: {error}"))
+        entry |= {"state": "done", "value": value, "seconds": seconds}
+        if error is not None:
+            entry |= {"state": "failed", "error": str(error), "traceback": traceback.format_exception(error)}
+        write_json(folder / f"{number}.json", entry)
         return value
 
     return noted
 
 
+def sweep_folder() -> Path | None:
+    """Folder of the sweep that this process runs a job of, if it does."""
+    if not HydraConfig.initialized() or (hydra := HydraConfig.get()).mode != RunMode.MULTIRUN:
+        return None
+    return Path(hydra.sweep.dir)
+
+
 def conclude(folder: Path) -> str:
-    """What a sweep came to, as a table of rows (names) and columns (everything else that varies).
+    """What a sweep came to, as a table.
 
     Raises:
-        UserError: a job failed, or none came to its end; the message lists those that failed.
+        UserError: there were no jobs, or not all came to their end; the message lists those that failed.
     """
-    plan = json.loads((folder / PLAN_FILE).read_text())
-    entries = [json.loads(file.read_text()) for file in folder.glob("*.json") if file.name != PLAN_FILE]
-    entries.sort(key=lambda entry: entry["job"])
-    failed = [entry for entry in entries if "error" in entry]
-    if failed or len(entries) < plan["jobs"]:
+    sweep = read_sweep(folder)
+    if not sweep.jobs:
+        raise UserError("The sweep has no jobs: one of its overrides, such as a glob, stands for nothing at all.")
+    done, failed = len(sweep.of_state("done")), sweep.of_state("failed")
+    if done < len(sweep.jobs):
         listed = "\n".join(f"  {entry['name']} {' '.join(entry['overrides'])}: {entry['error']}" for entry in failed)
         raise UserError(
-            f"Not all jobs of the sweep succeeded: {len(entries) - len(failed)} of {plan['jobs']} did. The same "
+            f"Not all jobs of the sweep succeeded: {done} of {len(sweep.jobs)} did. The same "
             f"command repeats the others and skips what is finished. Failed ({folder}):\n{listed}"
         )
-    return f"Avg on test of {len(entries)} runs:\n{_table(entries)}"
-
-
-def _table(entries: Sequence[dict[str, Any]]) -> str:
-    cells: dict[str, dict[str, str]] = {}
-    for entry in entries:
-        column = " ".join(word for word in entry["overrides"] if not word.startswith("experiment="))
-        cells.setdefault(entry["name"], {})[column] = f"{entry['value']:.2f}"
-    columns = list(dict.fromkeys(column for row in cells.values() for column in row))
-    widths = [max(len(column), 6) for column in columns]
-    first = max(map(len, cells))
-    rows = [("", columns), *((name, [row.get(column, "") for column in columns]) for name, row in cells.items())]
-    return "\n".join(
-        f"  {name:{first}}  " + "  ".join(f"{cell:>{width}}" for cell, width in zip(row, widths, strict=True))
-        for name, row in rows
-    )
+    return "\n".join((f"Avg on test of {done} runs:", *sweep_table(sweep)))
 
 
 def _swept(config: DictConfig) -> list[str]:
@@ -116,13 +149,32 @@ def _swept(config: DictConfig) -> list[str]:
     return [f"{key}={value}" for key, value in (config.hydra.sweeper.get("params") or {}).items()]
 
 
-def _counts(overrides: Sequence[str]) -> dict[str, int]:
-    """How many values each override takes."""
-    parsed = OverridesParser.create().parse_overrides(list(overrides))
-    return {
-        override.get_key_element(): len(list(override.sweep_string_iterator())) if override.is_discrete_sweep() else 1
-        for override in parsed
-    }
+def _jobs(overrides: Sequence[str]) -> list[list[str]]:
+    """For each job, in Hydra's order, the overrides that tell it from the others."""
+    parsed = OverridesParser.create(GlobalHydra.instance().config_loader()).parse_overrides(list(overrides))
+    last = {override.get_key_element(): override for override in parsed}  # in the place of the first, as Hydra has it
+    swept = {key: override for key, override in last.items() if override.is_discrete_sweep()}
+    words = [[f"{key}={value}" for value in override.sweep_string_iterator()] for key, override in swept.items()]
+    return [list(job) for job in product(*(choices for choices in words if len(choices) != 1))]
+
+
+@contextmanager
+def _output_to(file: Path) -> Iterator[None]:
+    """Send all that this process prints, libraries below Python included, to a file."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept = os.dup(1), os.dup(2)
+    with open(file, "ab") as log:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for copy, number in zip(kept, (1, 2), strict=True):
+            os.dup2(copy, number)
+            os.close(copy)
 
 
 def _say(line: str) -> None:

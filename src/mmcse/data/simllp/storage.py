@@ -19,6 +19,7 @@ from mmcse.data.simllp.settings import SPLITS, SimLLPSettings, preset_settings
 from mmcse.data.simllp.simulate import SimLLP, SimulatedLabels
 from mmcse.errors import UserError
 from mmcse.files import atomic_write
+from mmcse.progress import progress_bar
 from mmcse.resampling import resampling_matrix
 from mmcse.vocabulary import LLP_CLASSES
 
@@ -41,7 +42,7 @@ def simulated_bank(
         folder: the bank.
         preset: "smoke", "small" or "full".
         world: number of the world.
-        progress: show a progress bar, where standard error is a terminal.
+        progress: show how far it is, on standard error.
         **overrides: fields of `SimLLPSettings` that differ from the preset.
 
     Raises:
@@ -106,7 +107,7 @@ def _placed(simulation: SimLLP, labels: SimulatedLabels) -> Iterator[tuple[slice
 
 
 def _progress_bar(settings: SimLLPSettings, progress: bool) -> "tqdm[Any]":
-    return tqdm(total=settings.num_videos, desc="simulating", unit="video", disable=None if progress else True)
+    return progress_bar(total=settings.num_videos, description="simulating", unit="videos", enabled=progress)
 
 
 def write_valor_layout(
