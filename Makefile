@@ -12,7 +12,7 @@ SEEDS ?= 3
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train sweep sweep-all report test test-fast lint format clean
+.PHONY: help setup train sweep sweep-all report bench test test-fast browser lint audit format clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -49,12 +49,22 @@ report: setup ## collect the results of all runs, and write docs/REPRODUCTION.md
 	$(if $(wildcard runs),$(BIN)/mmcse collect runs)
 	$(BIN)/mmcse report --reproduction docs/REPRODUCTION.md
 
-test: lint ## everything that CI runs: lint, fast tests, slow tests
+bench: setup ## measure speed on an idle machine, and write benchmarks/
+	$(BIN)/mmcse bench
+
+test: lint browser ## everything that CI runs: lint, fast tests, slow tests
 	$(PYTEST) -m "not slow"
 	$(PYTEST) -m slow
 
 test-fast: setup ## the fast tests only (under two minutes)
 	$(PYTEST) -m "not slow"
+
+# Chromium is no Python package: where we may, we install it; elsewhere the tests of web pages are skipped without it
+browser:
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null \
+	|| { test "$$(id -u)" = 0 && command -v apt-get >/dev/null \
+	     && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qqy --no-install-recommends chromium; } \
+	|| echo "No Chromium: the tests of web pages are going to be skipped."
 
 lint: setup ## ruff and pyright
 	$(BIN)/ruff check .
