@@ -12,7 +12,7 @@ SEEDS ?= 3
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train sweep sweep-all report bench test test-fast browser lint audit format clean
+.PHONY: help setup train sweep sweep-all report bench test test-fast test-minimum browser lint audit reliability fuzz notebooks format clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -48,9 +48,10 @@ sweep-all: setup ## train all ablation tables, or those of TABLES="2 3" (takes w
 report: setup ## collect the results of all runs, and write docs/REPRODUCTION.md from them
 	$(if $(wildcard runs),$(BIN)/mmcse collect runs)
 	$(BIN)/mmcse report --reproduction docs/REPRODUCTION.md
+	$(BIN)/mmcse report --model-zoo docs/model-zoo.md
 
-bench: setup ## measure speed on an idle machine, and write benchmarks/
-	$(BIN)/mmcse bench
+bench: setup ## speed and memory against the literal implementation, on an idle machine; writes benchmarks/
+	$(BIN)/mmcse bench --threads 2 --out benchmarks $(ARGS)
 
 test: lint browser ## everything that CI runs: lint, fast tests, slow tests
 	$(PYTEST) -m "not slow"
@@ -70,6 +71,27 @@ lint: setup ## ruff and pyright
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+
+audit: setup ## look for unsafe code (bandit) and for dependencies with known holes (pip-audit, needs a network)
+	$(BIN)/bandit -q -c pyproject.toml -r src
+	$(BIN)/pip-audit -r constraints.txt --no-deps --disable-pip
+
+reliability: setup ## kills, faults, fuzzing and the soak at full length (half an hour); writes docs/RELIABILITY.md
+	MMCSE_EVIDENCE=tests/reliability/evidence.json MMCSE_FUZZ_EXAMPLES=200 MMCSE_SOAK_RUNS=200 OMP_NUM_THREADS=1 \
+	$(BIN)/python -m pytest -p no:xdist tests/reliability --deselect tests/reliability/test_reliability_page.py
+	$(BIN)/python tests/reliability/page.py
+
+fuzz: setup ## fuzz the readers, guided by coverage (SECONDS=600)
+	$(BIN)/python -m pip install --quiet atheris
+	$(BIN)/python tests/reliability/fuzz_readers.py $(or $(SECONDS),600)
+
+notebooks: setup ## run all notebooks, with a training of one epoch
+	MMCSE_EPOCHS=1 $(BIN)/python -m pytest --nbmake notebooks/*.ipynb
+
+test-minimum: ## the fast tests with the oldest versions that are supported, in .venv-minimum
+	test -x .venv-minimum/bin/python || $(PYTHON) -m venv .venv-minimum
+	.venv-minimum/bin/python -m pip install --quiet $(PIP_FLAGS) -c constraints-minimum.txt -e . pytest hypothesis
+	OMP_NUM_THREADS=1 .venv-minimum/bin/python -m pytest -m "not slow"
 
 format: setup ## let ruff format the code
 	$(BIN)/ruff check --fix .

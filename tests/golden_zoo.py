@@ -75,6 +75,11 @@ def videos(segments: int = 10) -> Batch:
     return golden_hybrids.refined(replace(batch, **golden.labels(3, segments=segments)))
 
 
+def without_refinement(batch: Batch) -> Batch:
+    """The videos with their weak labels alone."""
+    return replace(batch, weak_audio=None, weak_visual=None)
+
+
 def small_videos(segments: int, classes: int, count: int = 3) -> Batch:
     """Videos for networks built by `small`."""
     generator = torch.Generator().manual_seed(segments * 100 + classes)

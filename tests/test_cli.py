@@ -115,7 +115,7 @@ class TestMistakes:
             (["train", "data=llp_clip_clap", "data.bank.annotations=x"], "add data.bank.features=VALUE"),
             (["eval"], "checkpoint has no default and was not given"),
             (["eval", "checkpoint=nowhere.ckpt"], "There is no checkpoint at nowhere.ckpt"),
-            (["score", "nowhere.npz", "--annotations", "."], "There is no predictions file nowhere.npz"),
+            (["score", "nowhere.npz", "--annotations", "."], "There is no annotation file AVVP_test_pd.csv in ."),
             (["data", "check", "nowhere"], "There is no feature bank at nowhere"),
             (["data", "check", "nowhere", "--layout", "valor"], "with both --layout and --annotations"),
         ],

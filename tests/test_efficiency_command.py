@@ -7,6 +7,8 @@ from mmcse.commands.efficiency import count_rows
 from mmcse.configuration import config_folder
 from mmcse.models.efficiency import RunTime
 
+pytestmark = pytest.mark.slow
+
 PAGE = config_folder().parent / "docs" / "efficiency.md"
 
 

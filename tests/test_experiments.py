@@ -13,17 +13,19 @@ ABLATIONS = [name for name in experiments() if name.partition("/")[0] in ("table
 STEP = ("debug=step", *tiny.TRAINING[1:])
 
 
-def small(name):
-    """Overrides that make the network of an experiment small, by the arguments it has."""
-    model = compose_config("train", [f"experiment={name}"]).model
-    return [size for size in tiny.NETWORK if size.split("=")[0].removeprefix("model.") in model]
-
-
 def step(name, bank, root):
-    overrides = (f"experiment={name}", *STEP, *tiny.data(bank), *small(name), f"run.root={root}", f"run.name={name}")
+    overrides = (
+        f"experiment={name}",
+        *STEP,
+        *tiny.data(bank),
+        *tiny.method(f"experiment={name}"),
+        f"run.root={root}",
+        f"run.name={name}",
+    )
     return train(compose_config("train", overrides))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", experiments())
 def test_takes_a_step_and_leaves_a_record(name, smoke_bank, tmp_path):
     run = step(name, smoke_bank, tmp_path)

@@ -39,7 +39,7 @@ def test_a_full_disk_is_the_users_to_mend(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", full)
-    message = r"No space left while writing .*a .*Free some space"
+    message = r"No space left at .*a .*untouched.*Free some space"
     with pytest.raises(UserError, match=message), atomic_write(file) as handle:
         handle.write(b"new")
     assert file.read_bytes() == b"old"

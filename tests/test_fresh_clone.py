@@ -61,7 +61,8 @@ def clone(tmp_path_factory) -> Path:
 
 def test_commands_are_found_in_a_readme():
     text = (
-        "```bash\ngit clone x\nmake train     # minutes\n\nmmcse a \\\n  b=1\nmmcse c  # needs LLP\nmmcse d  # needs weights\n```\n"
+        "```bash\ngit clone x\nmake train     # minutes\n\nmmcse a \\\n  b=1\nmmcse c  # needs LLP\n"
+        "mmcse d  # needs weights\n```\n"
         "```python\nimport x\n```\n```bash\nmake test\n```\n"
     )
     assert [" ".join(command.split()) for command in readme_commands(text)] == [

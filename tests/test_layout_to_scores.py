@@ -13,6 +13,8 @@ from mmcse.data import FeatureBank, read_annotations
 from mmcse.data.annotations import AUDIO_FILE, VISUAL_FILE
 from mmcse.runs.record import read_record
 
+pytestmark = pytest.mark.slow
+
 CONFIGURATIONS = {"valor": "llp_clip_clap", "llp": "llp_vggish_resnet"}
 TINY = (*tiny.NETWORK, *tiny.TRAINING)
 FIRST, LAST = VIDEOS["train"][0][:11], VIDEOS["test"][-1][:11]

@@ -11,25 +11,24 @@ from mmcse.evaluate import evaluate
 from mmcse.objectives import HANObjective, MMCSEObjective, VALORObjective
 from mmcse.train import train
 
+pytestmark = pytest.mark.slow
+
+GATES = dict.fromkeys(("mmcse", "mmcse_pyramid"), "video/visual") | dict.fromkeys(
+    ("jomold", "cmpae", "ma", "lsld", "dhhn", "lfav"), "audio/visual"
+)
 METHODS = sorted(file.stem for file in (config_folder() / "model").glob("*.yaml"))
-
-
-def small(method):
-    """Overrides that make any network small, by the arguments it has."""
-    model = compose_config("train", [f"model={method}"]).model
-    sizes = {"hidden_dim": 16, "class_dim": 8, "num_heads": 2, "num_layers": 1, "feedforward_dim": 8}
-    return [f"model.{name}={value}" for name, value in sizes.items() if name in model]
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_trains_and_its_checkpoint_scores_what_its_record_says(method, smoke_bank, tmp_path):
-    overrides = [f"model={method}", *tiny.data(smoke_bank), *tiny.TRAINING, *small(method), f"run.root={tmp_path}"]
+    chosen = [f"model={method}", *tiny.data(smoke_bank), *tiny.TRAINING]
+    overrides = [*chosen, *tiny.method(*chosen), f"run.root={tmp_path}"]
     run = train(compose_config("train", overrides))
     assert run.record["name"] == method
     checkpoint = run.folder / "checkpoints" / "best.ckpt"
     result = evaluate(compose_config("eval", [f"checkpoint={checkpoint}", "trainer.accelerator=cpu"]))
     assert result["scores"] == run.record["scores"]["test"]
-    assert result["gate"] == ("video/visual" if method == "mmcse" else "video/video")
+    assert result["gate"] == GATES.get(method, "video/video")
 
 
 @pytest.mark.parametrize(

@@ -23,3 +23,15 @@ def data(bank: Path) -> tuple[str, str]:
 def config(bank: Path, root: Path, *overrides: str) -> DictConfig:
     """A training configuration of a tiny MM-CSE on a bank, with runs below `root`."""
     return compose_config("train", (*data(bank), *NETWORK, *TRAINING, f"run.root={root}", *overrides))
+
+
+def method(*overrides: str) -> list[str]:
+    """Overrides that make any method of the suite small, its earlier stages too, by the arguments they have."""
+    config = compose_config("train", overrides)
+    sizes = dict(size.removeprefix("model.").split("=") for size in (*NETWORK, "model.guide_heads=2"))
+    small = [f"model.{name}={size}" for name, size in sizes.items() if name in config.model]
+    for name in config.stages or ():
+        stage = f"stages.{name}.changes"
+        small += [f"+{stage}.model.{name}={sizes[name]}" for name in ("hidden_dim", "num_heads", "feedforward_dim")]
+        small += [f"{stage}.trainer.max_epochs=1", f"{stage}.data.batch_size=64"]
+    return small

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import Any
 
 import hydra
-import lightning  # sets the levels that are changed below
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
@@ -73,6 +72,8 @@ def _mistake(error: Exception, name: str, argv: list[str]) -> UserError:
 
 def quieten_lightning() -> None:
     """Leave its warnings, and drop its remarks on devices, checkpoints and its own deprecated calls."""
+    import lightning  # here, as --help can do without; it sets the levels that are changed now
+
     for name in (lightning.__name__, "lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module=r"lightning\.", category=FutureWarning)

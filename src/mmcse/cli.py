@@ -9,8 +9,24 @@ import os
 import sys
 
 from mmcse import __version__
-from mmcse.commands import breakdown, collect, data, efficiency, floors, import_, report, score
-from mmcse.errors import UserError
+from mmcse.commands import (
+    bench,
+    breakdown,
+    collect,
+    dashboard,
+    data,
+    efficiency,
+    extract,
+    figures,
+    floors,
+    import_,
+    parse,
+    pseudo_label,
+    report,
+    score,
+    status,
+)
+from mmcse.errors import UserError, disk_failure
 
 EXIT_FAILED, EXIT_MISTAKE, EXIT_INTERRUPTED = 1, 2, 130
 
@@ -39,6 +55,11 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:  # whoever read our output, such as `head`, has left
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the exit fails in writing the rest
         return EXIT_FAILED
+    except OSError as error:
+        if (failure := disk_failure(error)) is None:
+            raise
+        print(f"mmcse: {failure}", file=sys.stderr)
+        return EXIT_MISTAKE
 
 
 def _train(argv: list[str]) -> int:
@@ -63,6 +84,8 @@ def _train(argv: list[str]) -> int:
         if Journal.folder is None:
             raise
         raise UserError(f"The sweep's folder {Journal.folder} cannot be made. Choose another run.root.") from error
+    finally:
+        Journal.close()
     if Journal.folder:
         print(f"\n{conclude(Journal.folder)}")
     return status
@@ -91,6 +114,22 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     commands.add_parser("train", help="train a parser and test its best epoch (Hydra: key=value)")
     commands.add_parser("eval", help="score a checkpoint (Hydra: key=value)")
-    for command in (score, floors, data, import_, efficiency, collect, report, breakdown):
+    for command in (
+        score,
+        parse,
+        extract,
+        pseudo_label,
+        floors,
+        data,
+        import_,
+        efficiency,
+        bench,
+        collect,
+        report,
+        breakdown,
+        figures,
+        status,
+        dashboard,
+    ):
         command.add(commands)
     return parser

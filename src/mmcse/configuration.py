@@ -3,6 +3,7 @@
 import inspect
 import re
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
@@ -12,16 +13,25 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from hydra import compose, initialize
 from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
-from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor
 
-from mmcse.errors import UserError
+from mmcse.errors import UserError, one_line
 from mmcse.vocabulary import near_miss
 
-TRUSTED_PACKAGES = ("mmcse", "torch", "lightning")
-"""Packages whose classes and functions a configuration may name; `packages=[...]` adds a user's own."""
+TRUSTED = (
+    "mmcse.artefacts", "mmcse.callbacks", "mmcse.data", "mmcse.models", "mmcse.objectives", "mmcse.schedules",
+    "mmcse.tracking",
+    "torch.nn", "torch.optim",
+    "lightning.Trainer", "lightning.pytorch.Trainer", "lightning.pytorch.trainer", "lightning.pytorch.callbacks",
+    "lightning.pytorch.loggers", "lightning.pytorch.plugins", "lightning.pytorch.profilers",
+    "lightning.pytorch.strategies",
+)  # fmt: skip
+"""What a configuration may call: names, or modules and packages with all that is defined in them; `packages=[...]` adds
+a user's own. Not whole libraries: `torch.hub.load` downloads code and runs it."""
 
 
 @dataclass
@@ -48,8 +58,17 @@ class EvaluationSettings:
     """Video-level probabilities that gate audio/visual segments; belongs to the method."""
     threshold: float = 0.5
     """Least probability of a decision."""
+    gate_threshold: float | None = None
+    """Least video-level probability of the gate; None: the threshold."""
+    search_thresholds: int | None = None
+    """After this epoch (from 1), thresholds of the visual gate are searched for each class, on validation (CMPAE)."""
+    test_pair: bool | None = None
+    """Test two copies of the network, of the epochs that were best for audio and for visual (DHHN)."""
     select: str = "val/segment/Type"
-    """The score whose best epoch is tested. On validation, never on test."""
+    """The score whose best epoch is tested, or "last". On validation, never on test."""
+    select_on_test: bool = False
+    """As published by some: validate, and so select, on the test videos. The record, and all that is made of it, says
+    so. Such scores are no estimate of anything."""
 
 
 @dataclass
@@ -58,6 +77,10 @@ class TrainSettings:
 
     seed: int = MISSING
     threads: int | None = None
+    micro_batch: int | None = 16
+    """Videos that go through the network at a time when training on a CPU; the gradient is the whole batch's."""
+    compile: bool = False
+    """Train with the network compiled by PyTorch, where that is seen to give the same."""
     packages: list[str] = field(default_factory=list)
     run: RunSettings = field(default_factory=RunSettings)
     evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
@@ -65,8 +88,13 @@ class TrainSettings:
     model: Any = MISSING
     objective: Any = MISSING
     optimizer: Any = MISSING
+    rates: Any = None
+    """Learning rates of parts of the network, by the name of the module; the rest has the optimizer's."""
     scheduler: Any = None
     trainer: Any = MISSING
+    stages: Any = None
+    """What a method of several stages does before its own training, see `mmcse.stages`."""
+    logger: Any = None
 
 
 @dataclass
@@ -109,6 +137,9 @@ def register() -> None:
     edited meanwhile must not leak in.
     """
     store = ConfigStore.instance()
+    # Hydra copies its sources for every group that --help lists, and all of the store with them: ten seconds. It copies
+    # once more what it takes from the store, so that one store can serve all.
+    store.__deepcopy__ = lambda memo: store  # type: ignore[attr-defined]
     store.store(name="train_schema", node=TrainSettings)
     store.store(name="eval_schema", node=EvalSettings)
     for file in sorted(config_folder().rglob("*.yaml")):
@@ -145,7 +176,7 @@ def compose_config(name: str, overrides: Sequence[str] = ()) -> DictConfig:
     """
     try:
         return _compose(name, overrides)
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, ValueError) as error:  # the last for numbers of thousands of digits
         raise UserError(explain_composition(error, name, overrides)) from error
 
 
@@ -171,7 +202,8 @@ def explain_composition(error: Exception, name: str, overrides: Sequence[str]) -
 
 def _compose(name: str, overrides: Sequence[str]) -> DictConfig:
     register()
-    with initialize(config_path=None, version_base="1.3"):
+    running = GlobalHydra.instance().is_initialized()  # within a command
+    with nullcontext() if running else initialize(config_path=None, version_base="1.3"):
         return compose(name, list(overrides))
 
 
@@ -191,18 +223,22 @@ def _keys_below(parent: str, name: str, overrides: Sequence[str]) -> list[str]:
 def check_calls(config: DictConfig) -> None:
     """Check every node with a `_target_` before anything is built, against the signature of its target.
 
+    A target is imported only where its name is trusted, and called only where it is also defined in what is trusted:
+    modules hold names from elsewhere too.
+
     Raises:
         UserError: a target cannot be imported or is not trusted, or does not take an argument or a value.
     """
-    trusted = (*TRUSTED_PACKAGES, *config.get("packages", ()))
-    for path, node in _calls(config, ""):
+    trusted = (*TRUSTED, *(config.get("packages") or ()))
+    try:
+        calls = _calls(config, "")
+    except OmegaConfBaseException as error:  # an interpolation that leads nowhere
+        raise UserError(one_line(error)) from error
+    for path, node in calls:
         target = str(node["_target_"])
-        if target.split(".")[0] not in trusted:
-            raise UserError(
-                f"{path}._target_ is {target!r}, which is outside the trusted packages ({', '.join(trusted)}). "
-                f"If it is your own code: packages=[{target.split('.')[0]}]"
-            )
+        _require_trust(target, target, trusted, path)
         called = _resolve(target, path)
+        _require_trust(f"{called.__module__}.{called.__qualname__}", target, trusted, path)
         parameters = inspect.signature(called).parameters
         if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
             continue
@@ -228,17 +264,31 @@ def _shipped(name: str) -> Path:
 def _is_experiment(file: Path, root: Path) -> bool:
     """Experiments lie in table folders or at the top; `results` and the files of tables and facts are data."""
     parts = file.relative_to(root).parts
-    return parts[0] not in ("results", "paper.yaml", "suite.yaml", "parity.yaml")
+    return parts[0] not in ("results", "paper.yaml", "suite.yaml", "parity.yaml", "zoo.yaml")
 
 
 def _calls(node: Any, path: str) -> list[tuple[str, DictConfig]]:
-    if not isinstance(node, DictConfig):
+    """Every node with a `_target_`, and its place; in lists too, because Hydra calls those as well."""
+    if isinstance(node, DictConfig):
+        found = [(path, node)] if "_target_" in node else []
+        children = [(str(key), node[key]) for key in node if not OmegaConf.is_missing(node, key)]
+    elif isinstance(node, ListConfig):
+        found = []
+        children = [(str(i), node[i]) for i in range(len(node)) if not OmegaConf.is_missing(node, i)]
+    else:
         return []
-    found = [(path, node)] if "_target_" in node else []
-    for key in node:
-        if not OmegaConf.is_missing(node, key):
-            found += _calls(node[key], f"{path}.{key}".lstrip("."))
+    for key, child in children:
+        found += _calls(child, f"{path}.{key}".lstrip("."))
     return found
+
+
+def _require_trust(name: str, target: str, trusted: Sequence[str], path: str) -> None:
+    if not any(name == trust or name.startswith(f"{trust}.") for trust in trusted):
+        package = name.partition(".")[0]
+        raise UserError(
+            f"{path}._target_ is {target!r}, which is outside the trusted packages ({', '.join(trusted)}). If "
+            f"{package} is your own code: packages=[{package}]. If it came with a file from elsewhere, do not."
+        )
 
 
 def _mismatch(value: Any, hint: Any) -> str:
@@ -270,6 +320,9 @@ def _is_a(value: Any, kind: type) -> bool:
 def _resolve(target: str, path: str) -> Any:
     module, _, name = target.rpartition(".")
     try:
-        return getattr(import_module(module), name)
+        called = getattr(import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise UserError(f"{path}._target_ is {target!r}, which cannot be imported: {error}.") from error
+    if not (inspect.isclass(called) or inspect.isfunction(called)):
+        raise UserError(f"{path}._target_ is {target!r}, a {type(called).__name__}; expected a class or a function.")
+    return called

@@ -72,8 +72,3 @@ def disk_failure(error: OSError, path: str | os.PathLike[str] | None = None, kep
     else:
         return None
     return UserError(" ".join(filter(None, (f"{reason} at {place} ({error.strerror}).", kept, advice))))
-
-
-def first_line(error: BaseException) -> str:
-    """What an error of a library says, in one line, for a message of ours."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

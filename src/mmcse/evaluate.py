@@ -12,7 +12,6 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 from torch.utils.data import DataLoader
 
-import mmcse.models
 from mmcse.application import quieten_lightning
 from mmcse.batch import Batch
 from mmcse.callbacks.card import read_card
@@ -26,6 +25,7 @@ from mmcse.evaluation.predictions import save_predictions
 from mmcse.evaluation.table import score_table
 from mmcse.files import write_json
 from mmcse.models.checkpoint_files import load_network, network_name
+from mmcse.models.recognition import REFERENCES
 from mmcse.parser import VideoParser
 from mmcse.vocabulary import LLP_CLASSES
 
@@ -108,9 +108,7 @@ def prepare_evaluation(config: DictConfig) -> Evaluation:
         gate=config.gate or card["evaluation"]["gate"],
         threshold=card["evaluation"]["threshold"] if config.threshold is None else config.threshold,
         gate_threshold=card["evaluation"].get("gate_threshold"),
-        visual_thresholds=None
-        if (searched := card["evaluation"].get("visual_thresholds")) is None
-        else torch.tensor(searched),
+        visual_thresholds=card["evaluation"].get("visual_thresholds"),
     )
     loader = datamodule.val_dataloader() if config.split == "val" else datamodule.test_dataloader()
     quieten_lightning()
@@ -175,10 +173,15 @@ def read_checkpoint(file: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]
 
 
 def _card_of_import(network: nn.Module, arguments: dict[str, Any]) -> dict[str, Any]:
-    method = OmegaConf.load(config_folder() / "model" / f"{network_name(network)}.yaml")
+    method = REFERENCES[network_name(network)].method
+    protocol = OmegaConf.load(config_folder() / "model" / f"{method}.yaml").evaluation
     return {
-        "model": {"_target_": f"{mmcse.models.__name__}.{type(network).__name__}", **arguments},
-        "evaluation": {"gate": method.evaluation.gate, "threshold": EvaluationSettings.threshold},
+        "model": {"_target_": f"{type(network).__module__}.{type(network).__name__}", **arguments},
+        "evaluation": {
+            "gate": protocol.gate,
+            "threshold": protocol.get("threshold", EvaluationSettings.threshold),
+            "gate_threshold": protocol.get("gate_threshold"),
+        },
         "classes": list(LLP_CLASSES),
         "data": None,
     }

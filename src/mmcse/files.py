@@ -1,9 +1,9 @@
 """Files that exist completely or not at all."""
 
-import errno
 import json
 import math
 import os
+import re
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -12,9 +12,9 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from mmcse.errors import UserError
+from mmcse.errors import UserError, disk_failure
 
-_NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
+_UNFINISHED = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
 
 
 @contextmanager
@@ -32,7 +32,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         A binary handle, open for writing and seeking.
 
     Raises:
-        UserError: the disk or the quota is full.
+        UserError: the disk is full or fails, or the folder may not be written.
     """
     path = Path(path)
     # Not tempfile.mkstemp: its files are readable by their owner alone, whatever the umask says.
@@ -44,16 +44,34 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
             handle.flush()
             os.fsync(handle.fileno())
         os.replace(temporary, path)
+        sync_folder(path.parent)
+    except UserError:  # one for a missing file is an OSError too
+        raise
     except OSError as error:
-        if error.errno not in _NO_SPACE:
+        if (failure := disk_failure(error, path, "What was there before is untouched.")) is None:
             raise
-        raise UserError(
-            f"No space left while writing {path} ({error.strerror}). What was there before is untouched. "
-            "Free some space, or choose another folder, and run the same command again."
-        ) from error
+        raise failure from error
     finally:
         with suppress(OSError):
             temporary.unlink()
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what `atomic_write` left in a folder when its process was killed; nobody may be writing there."""
+    for file in folder.glob(".*.tmp"):
+        if _UNFINISHED.fullmatch(file.name):
+            with suppress(OSError):
+                file.unlink()
+
+
+def sync_folder(folder: Path) -> None:
+    """Bring a folder's entries to the disk, where the system can: only then does a new name outlive a power cut."""
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def write_json(path: str | os.PathLike[str], data: Any) -> None:
@@ -66,7 +84,7 @@ def write_json(path: str | os.PathLike[str], data: Any) -> None:
 
     Raises:
         TypeError: a value has no form in JSON.
-        UserError: the disk or the quota is full.
+        UserError: as `atomic_write`.
     """
     text = json.dumps(_plain(data), indent=2, ensure_ascii=False, allow_nan=False)
     with atomic_write(path) as handle:

@@ -12,24 +12,36 @@ from typing import Any, NamedTuple
 import lightning as L
 import torch
 from hydra.utils import instantiate
-from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.callbacks import TQDMProgressBar
 from omegaconf import DictConfig, OmegaConf
 
-from mmcse.callbacks import EpochLines, EpochSeeds, History, RunCard
+from mmcse.callbacks import BestOf, Divergence, EpochLines, EpochSeeds, History, RunCard
+from mmcse.callbacks.card import CARD_FORMAT
+from mmcse.callbacks.compilation import Compilation
+from mmcse.callbacks.history import Mirror
+from mmcse.checkpoints import CheckpointFiles
 from mmcse.configuration import check_calls
 from mmcse.data.bank import FeatureBank
 from mmcse.data.datamodule import AVVPDataModule
 from mmcse.errors import UserError
-from mmcse.evaluation.fscores import SCORE_KEYS
 from mmcse.evaluation.table import score_table
+from mmcse.files import atomic_write
 from mmcse.models import count_parameters
 from mmcse.parser import VideoParser
-from mmcse.runs.folder import claimed, finished, forget, recorded
-from mmcse.runs.identity import run_identity
+from mmcse.runs.folder import CHECKPOINTS, claimed, finished, forget, recorded
+from mmcse.runs.identity import file_digests, run_identity
 from mmcse.runs.record import environment
-from mmcse.vocabulary import near_miss
+from mmcse.selection import (
+    BEST_FILE,
+    check_selection,
+    paired,
+    search_thresholds,
+    selected,
+    selection_callbacks,
+)
+from mmcse.stages import run_stages
+from mmcse.tracking import mirrored
 
-CARD_FORMAT = 1
 PROGRESS = ("auto", "bar", "lines", "none")
 
 log = logging.getLogger(__name__)
@@ -46,7 +58,8 @@ def train(config: DictConfig) -> Run:
     """Train, test the best epoch, and leave a record; or find that all this was done before.
 
     The run's folder is `<root>/<name>/<identity>-seed<seed>`. The same configuration, data and seed lead to the same
-    folder: a finished run is not repeated, an interrupted one goes on after its last complete epoch.
+    folder: a finished run is not repeated, an interrupted one goes on after its last complete epoch. Where a method has
+    earlier stages, they are run first, each as a run of its own (`mmcse.stages`).
 
     Args:
         config: a composed training configuration.
@@ -60,12 +73,17 @@ def train(config: DictConfig) -> Run:
     """
     check_calls(config)
     _check_settings(config)
+    if config.stages:
+        config = run_stages(config, train)
     if config.threads:
         torch.set_num_threads(config.threads)
     L.seed_everything(config.seed, workers=True, verbose=False)
     datamodule: AVVPDataModule = instantiate(config.data)
+    if config.evaluation.select_on_test:
+        datamodule.validated = "test"
     resolved: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
-    identity = run_identity(resolved, datamodule.bank.digest)
+    files = file_digests(resolved)
+    identity = run_identity(resolved, datamodule.bank.digest, files)
     folder = Path(config.run.root) / config.run.name / f"{identity}-seed{config.seed}"
     with claimed(folder):
         if config.run.force:
@@ -81,40 +99,45 @@ def train(config: DictConfig) -> Run:
             "tags": resolved["run"]["tags"],
             "data": {"kind": bank.kind, "digest": bank.digest, "source": bank.source},
             "config": resolved,
+            **({"files": files} if files else {}),
             "environment": environment(),
         }
-        with recorded(folder, record):
-            _fit_and_test(config, resolved, datamodule, folder, record)
+        with mirrored(instantiate(config.logger), folder, record, bank) as mirror, recorded(folder, record):
+            _fit_and_test(config, resolved, datamodule, folder, record, mirror)
     return Run(folder, record)
 
 
 def _fit_and_test(
-    config: DictConfig, resolved: dict[str, Any], datamodule: AVVPDataModule, folder: Path, record: dict[str, Any]
+    config: DictConfig,
+    resolved: dict[str, Any],
+    datamodule: AVVPDataModule,
+    folder: Path,
+    record: dict[str, Any],
+    mirror: Mirror | None,
 ) -> None:
     """Train and test, adding to the record what is known at each point."""
-    OmegaConf.save(config, folder / "config.yaml", resolve=True)
+    with atomic_write(folder / "config.yaml") as file:
+        file.write(OmegaConf.to_yaml(config, resolve=True).encode())
     sizes = _sizes(datamodule.bank)
     parser = _build_parser(config, sizes)
     record["parameters"] = dict(zip(("inference", "training_only"), count_parameters(parser.network), strict=True))
-    every_epoch = {
-        "dirpath": folder / "checkpoints",
-        "save_on_train_epoch_end": True,  # after History has added the epoch's row
-        "enable_version_counter": False,
-    }
-    best_epoch = ModelCheckpoint(**every_epoch, filename="best", monitor=config.evaluation.select, mode="max")
-    last_epoch = ModelCheckpoint(**every_epoch, filename="last")
-    history = History(folder / "history.csv")
+    kept = selection_callbacks(config.evaluation, folder / CHECKPOINTS)
+    history = History(folder / "history.csv", mirror)
     progress = _progress(config.run.progress)
     card = RunCard(_card(resolved, sizes, datamodule.bank, record))
     trainer: L.Trainer = instantiate(
         config.trainer,
         default_root_dir=str(folder),
-        callbacks=[EpochSeeds(config.seed), card, history, best_epoch, last_epoch, *progress],
+        plugins=[CheckpointFiles()],
+        callbacks=[
+            *([Compilation()] if config.compile else []),
+            *(EpochSeeds(config.seed), Divergence(folder), card, history, *kept, *progress),
+        ],
         enable_progress_bar=any(isinstance(p, TQDMProgressBar) for p in progress),
     )
     record |= {"device": str(trainer.strategy.root_device), "precision": str(trainer.precision)}
 
-    last = folder / "checkpoints" / "last.ckpt"
+    last = folder / CHECKPOINTS / "last.ckpt"
     resume = str(last) if last.is_file() else None
     if resume:
         log.warning("Going on from the last complete epoch in %s", last)
@@ -122,15 +145,20 @@ def _fit_and_test(
     _uninterrupted(trainer.fit, trainer, parser, datamodule=datamodule, ckpt_path=resume)
     record["seconds"] = {"fit": time.monotonic() - clock}
 
-    select = config.evaluation.select
-    best = max(history.rows, key=lambda row: row[select])
-    record["selection"] = {"rule": f"max {select}", "epoch": best["epoch"], "value": best[select]}
+    best, record["selection"] = selected(history.rows, config.evaluation)
     record["losses"] = _below("train/", history.rows[-1])
     record["scores"] = {"val": _below("val/", best)}
     clock = time.monotonic()
-    [scores] = _uninterrupted(
-        trainer.test, trainer, parser, datamodule=datamodule, ckpt_path=best_epoch.best_model_path, verbose=False
-    )
+    if config.evaluation.search_thresholds:
+        record["visual_thresholds"] = search_thresholds(parser, datamodule, folder / CHECKPOINTS)
+    tested = str(folder / CHECKPOINTS / BEST_FILE)
+    if config.evaluation.test_pair:
+        [pair] = [callback for callback in kept if isinstance(callback, BestOf)]
+        parser, tested = paired(parser, pair.best, folder / CHECKPOINTS), None
+        record["selection"]["pair"] = pair.best
+        [scores] = _uninterrupted(trainer.validate, trainer, parser, datamodule=datamodule, verbose=False)
+        record["scores"] = {"val": _below("val/", scores)}
+    [scores] = _uninterrupted(trainer.test, trainer, parser, datamodule=datamodule, ckpt_path=tested, verbose=False)
     record["seconds"]["test"] = time.monotonic() - clock
     record["scores"]["test"] = _below("test/", scores)
     record["per_class"] = parser.per_class
@@ -152,6 +180,9 @@ def _build_parser(config: DictConfig, sizes: dict[str, int]) -> VideoParser:
         scheduler=instantiate(config.scheduler),
         gate=config.evaluation.gate,
         threshold=config.evaluation.threshold,
+        micro_batch=config.micro_batch,
+        gate_threshold=config.evaluation.gate_threshold,
+        rates=config.rates,
     )
 
 
@@ -161,7 +192,6 @@ def _card(resolved: dict[str, Any], sizes: dict[str, int], bank: FeatureBank, re
         "format": CARD_FORMAT,
         "model": resolved["model"] | sizes,
         "evaluation": resolved["evaluation"],
-        "packages": resolved["packages"],
         "classes": list(bank.classes),
         "data": resolved["data"],
         "data_kind": bank.kind,
@@ -190,11 +220,10 @@ def _uninterrupted(method: Any, trainer: L.Trainer, *args: Any, **kwargs: Any) -
 
 def _check_settings(config: DictConfig) -> None:
     """What would otherwise only be noticed when it is used, an epoch later or deep inside a library."""
-    for name, least in (("seed", 0), ("threads", 1), ("trainer.max_epochs", 1)):
+    for name, least in (("seed", 0), ("threads", 1), ("micro_batch", 1), ("trainer.max_epochs", 1)):
         if (value := OmegaConf.select(config, name)) is not None and value < least:
             raise UserError(f"{name} is {value}; expected {least} or more.")
-    if not 0 <= config.evaluation.threshold <= 1:
-        raise UserError(f"evaluation.threshold is {config.evaluation.threshold}; expected a probability from 0 to 1.")
+    check_selection(config.evaluation)
     if config.trainer.devices not in (1, "1", "auto") and "LOCAL_RANK" not in os.environ:
         raise UserError(
             f"trainer.devices is {config.trainer.devices}: several processes are started from outside, with "
@@ -202,12 +231,6 @@ def _check_settings(config: DictConfig) -> None:
         )
     if config.run.progress not in PROGRESS:
         raise UserError(f"run.progress is {config.run.progress!r}; expected one of {', '.join(PROGRESS)}.")
-    selectable = [f"val/{name}" for name in (*SCORE_KEYS, "Avg", "video/F1", "video/F1_macro")]
-    if config.evaluation.select not in selectable:
-        raise UserError(
-            f"evaluation.select is {config.evaluation.select!r}.{near_miss(config.evaluation.select, selectable)} "
-            f"Expected one of {', '.join(selectable)}."
-        )
 
 
 def _progress(how: str) -> list[L.Callback]:
@@ -224,5 +247,6 @@ def summary(run: Run) -> str:
         record["config"]["trainer"]["max_epochs"]
     )
     layers = f", layers: {model['num_layers']}" if "num_layers" in model else ""
-    table = score_table(record["scores"]["test"], kind=record["data"]["kind"], title=f"test · {title}{layers}")
+    marked = ", SELECTED ON TEST" if record["config"]["evaluation"]["select_on_test"] else ""
+    table = score_table(record["scores"]["test"], kind=record["data"]["kind"], title=f"test · {title}{layers}{marked}")
     return f"\n{table}\n\n  {folder}: result.json, history.csv, config.yaml, checkpoints/best.ckpt"

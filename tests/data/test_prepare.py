@@ -257,7 +257,7 @@ def test_a_full_disk_keeps_what_is_done(valor_layout, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(npy, "write_bytes", full)
-        with pytest.raises(UserError, match=r"No space left for .*still to be written"):
+        with pytest.raises(UserError, match=r"No space left at .*still to be written"):
             prepare(valor_layout)
     assert prepare(valor_layout).digest == expected.digest
 

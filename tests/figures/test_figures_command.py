@@ -13,6 +13,8 @@ from mmcse.runs.paper import paper_table
 from mmcse.runs.tables import result_tables
 from mmcse.train import train
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def run(smoke_bank, tmp_path_factory):

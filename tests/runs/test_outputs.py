@@ -11,6 +11,8 @@ from mmcse.evaluation import parsing_scores
 from mmcse.runs.outputs import SAMPLE, _sample, parse_split
 from mmcse.train import train
 
+pytestmark = pytest.mark.slow
+
 CPU = ("trainer.accelerator=cpu",)
 
 

@@ -40,6 +40,7 @@ def test_the_page(tmp_path):
         assert (f"### Table {number}." in page) == table.has_runs
 
 
+@pytest.mark.slow
 def test_its_commands_compose():
     page = reproduction([])
     commands = [line.split() for line in page.splitlines() if line.startswith("mmcse train -m")]

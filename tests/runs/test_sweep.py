@@ -17,6 +17,8 @@ from mmcse import cli, configuration
 from mmcse.parser import VideoParser
 from mmcse.runs.record import read_record
 
+pytestmark = pytest.mark.slow
+
 ROWS = "experiment=table3/full,table3/no_secm"
 
 

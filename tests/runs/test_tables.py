@@ -38,7 +38,9 @@ def test_without_results_everything_needs_real_features_or_was_not_run():
     [table] = result_tables(paper_table("1"), [])
     verdicts = {line.row.name: line.cells["Avg"].verdict for line in table.lines}
     assert verdicts["mmcse_star"] == verdicts["han"] == "needs real LLP features"
-    assert verdicts["mgn"] == "not run"
+    assert verdicts["mgn"] == "needs real LLP features"
+    [text] = result_tables(paper_table("6.2"), [])
+    assert {line.row.name: line.cells["video/F1"].verdict for line in text.lines}["etavr"] == "not run"
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,8 @@ from mmcse.video import FeatureExtractor, VideoError
 from mmcse.video.extract import extract_features, find_videos
 from mmcse.video.extractor import REPORT
 
+pytestmark = pytest.mark.slow
+
 WIDTHS = {
     "clip_clap": (DIMS["clap"], DIMS["clip"], DIMS["r2plus1d"]),
     "vggish_resnet": (DIMS["vggish"], DIMS["resnet"], DIMS["r2plus1d"]),

@@ -175,25 +175,15 @@ def _machine(device: str) -> str:
 
     import torch
 
-    name = torch.cuda.get_device_name() if device.startswith("cuda") else _processor()
+    from mmcse.benchmark.machine import processor_name
+
+    name = torch.cuda.get_device_name() if device.startswith("cuda") else processor_name()
     threads = f"{torch.get_num_threads()} thread(s)" if device == "cpu" else device
     return (
         f"Run time: median and quartiles (in brackets) of forward passes without gradients from features in memory, "
         f"float32, on {name}, {threads}, PyTorch {torch.__version__}, Python {platform.python_version()}. "
         "Run times of different machines cannot be compared; the paper does not name its own."
     )
-
-
-def _processor() -> str:
-    import platform
-
-    cpuinfo = Path("/proc/cpuinfo")
-    names = (
-        [line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
-        if cpuinfo.is_file()
-        else []
-    )
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def _text(head: Row, rows: Sequence[Row]) -> str:

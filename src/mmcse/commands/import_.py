@@ -16,16 +16,23 @@ def _add_import(commands: Subcommands) -> None:
     parser = commands.add_parser(
         "import",
         help="make a checkpoint of the authors ours",
-        description="Read a checkpoint of the reference code of MM-CSE, HAN or VALOR, weights only, and write "
-        "the network as a folder (safetensors, JSON) that `mmcse eval` scores.",
+        description="Read a checkpoint of the reference code of MM-CSE, HAN, VALOR or another method of the suite, "
+        "weights only, and write the network as a folder (safetensors, JSON) that `mmcse eval` scores.",
         epilog="example: mmcse import checkpoint_best.pth --out networks/mmcse",
     )
     parser.add_argument("checkpoint", type=Path, help="file written by the authors' code")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the network")
-    parser.add_argument("--model", choices=("mmcse", "han", "valor"), help="default: what the file looks like")
+    parser.add_argument(
+        "--model",
+        metavar="NAME",
+        help="mmcse, han, valor, jomold, ...; another name lists all (default: what it looks like)",
+    )
     parser.add_argument("--num-heads", type=int, help="attention heads, which no shape tells (default: the method's)")
     parser.add_argument("--num-segments", type=int, help="segments of a video (default: 10, as in LLP)")
     parser.add_argument("--norm", choices=("post", "pre"), help="VALOR: where its norms stand (default: post)")
+    parser.add_argument(
+        "--label-embeddings", metavar="FILE", help="LEAP: a .npy file, (K, E), which no checkpoint holds"
+    )
     parser.set_defaults(run=_import)
 
 
@@ -34,7 +41,7 @@ def _import(arguments: argparse.Namespace) -> int:
     from mmcse.models import count_parameters
     from mmcse.models.checkpoint_files import describe, import_checkpoint, save_network
 
-    overrides = {name: getattr(arguments, name) for name in ("num_heads", "num_segments", "norm")}
+    overrides = {name: getattr(arguments, name) for name in ("num_heads", "num_segments", "norm", "label_embeddings")}
     network, settings = import_checkpoint(
         arguments.checkpoint, arguments.model, **{name: v for name, v in overrides.items() if v is not None}
     )

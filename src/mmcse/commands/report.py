@@ -41,6 +41,7 @@ def add(commands: Subcommands) -> None:
     parser.add_argument(
         "--reproduction", type=Path, metavar="FILE", help="write the page on what was reproduced instead of tables"
     )
+    parser.add_argument("--model-zoo", type=Path, metavar="FILE", help="write the page on the suite's methods instead")
     parser.add_argument(
         "--check", action="store_true", help="write nothing; exit 1 where FILE differs from what would be written"
     )
@@ -71,7 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
     text, file = _tables(arguments)
     if arguments.check:
         if file is None:
-            raise UserError("--check compares a file: give it with --out or --reproduction.")
+            raise UserError("--check compares a file: give it with --out, --reproduction or --model-zoo.")
         if file.is_file() and file.read_text(encoding="utf-8") == text:
             return 0
         print(f"{file} is not what the results say; write it anew without --check.", file=sys.stderr)
@@ -91,7 +92,10 @@ def _tables(arguments: argparse.Namespace) -> tuple[str, Path | None]:
     from mmcse.runs.render import FORMATS
     from mmcse.runs.reproduction import reproduction
     from mmcse.runs.tables import result_tables
+    from mmcse.runs.zoo import model_zoo
 
+    if arguments.model_zoo:
+        return model_zoo(), arguments.model_zoo
     results = read_results(arguments.results)
     if arguments.reproduction:
         return reproduction(results), arguments.reproduction
@@ -108,8 +112,10 @@ def _write_page(arguments: argparse.Namespace) -> int:
     from mmcse.pages.report import report_page, report_tables
     from mmcse.runs.reported import read_runs
 
-    if arguments.table or arguments.out or arguments.reproduction or arguments.check:
-        raise UserError("--html makes a page of runs; it does not go with --table, --out, --reproduction or --check.")
+    if arguments.table or arguments.out or arguments.reproduction or arguments.model_zoo or arguments.check:
+        raise UserError(
+            "--html makes a page of runs; it does not go with --table, --out, --reproduction, --model-zoo or --check."
+        )
     if not arguments.runs:
         raise UserError("Name the runs of the page: mmcse report --html FILE RUN_FOLDER ...")
     if arguments.videos < 0:

@@ -16,7 +16,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,8 +27,9 @@ from filelock import FileLock
 
 from mmcse.batch import Batch
 from mmcse.data.manifest import FEATURES, KINDS, MANIFEST, PSEUDO_LABELS, Kind, Manifest, SplitEntry
-from mmcse.data.npy import ArrayAppender, map_array, read_array, size_text, write_array, writing
+from mmcse.data.npy import ArrayAppender, map_array, read_array, read_rows, size_text, write_array, writing
 from mmcse.errors import UserError
+from mmcse.files import remove_unfinished, sync_folder
 
 
 @dataclass(frozen=True)
@@ -72,13 +73,13 @@ class BankSplit:
 
         Raises:
             UserError: the split has no array of that name.
+            DamagedFileError: a file cannot be read any more: it shrank, or its drive went away.
         """
         if true_audio != "true_audio" and true_audio not in self.arrays:
             raise UserError(f"{self.folder} has no {true_audio!r}; it has: {', '.join(self.arrays)}.")
         rows = np.asarray(rows)
-        order = np.argsort(rows)  # a memory map is read fastest in the order of the file
         names = {name: name for name in (*FEATURES, "weak", *PSEUDO_LABELS, "true_visual")} | {"true_audio": true_audio}
-        tensors = {field: _take(self.arrays[name], rows, order) for field, name in names.items() if name in self.arrays}
+        tensors = {field: _floats(self.arrays[name], rows) for field, name in names.items() if name in self.arrays}
         return Batch(**tensors, ids=tuple(self.ids[row] for row in rows))
 
 
@@ -223,9 +224,9 @@ class BankWriter:
         with writing(self.folder, 0):
             manifest.write(self.partial)
             for folder in (*(self.partial / split for split in splits), self.partial):
-                _sync(folder)
+                sync_folder(folder)
             os.replace(self.partial, self.folder)
-            _sync(self.folder.parent)
+            sync_folder(self.folder.parent)
         return FeatureBank.open(self.folder)
 
     def _claim(self) -> None:
@@ -240,6 +241,7 @@ class BankWriter:
             if replace(Manifest.read(self.partial), splits={}) != self._manifest:
                 shutil.rmtree(self.partial)
         self.partial.mkdir(parents=True, exist_ok=True)
+        remove_unfinished(self.partial)
         self._manifest.write(self.partial)
 
     def _file(self, split: str, name: str) -> Path:
@@ -263,22 +265,9 @@ def lock_bank(folder: Path | str) -> Iterator[None]:
         lock.release()
 
 
-def _take(array: np.ndarray, rows: np.ndarray, order: np.ndarray) -> torch.Tensor:
-    """The rows as a float32 tensor, read in the given order and put back into their own."""
-    out = np.empty((len(rows), *array.shape[1:]), dtype=np.float32)
-    out[order] = array[rows[order]]
-    return torch.from_numpy(out)
+def _floats(array: np.ndarray, rows: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(read_rows(array, rows).astype(np.float32, copy=False))
 
 
 def _reopen(folder: Path, in_memory: bool) -> FeatureBank:
     return FeatureBank.open(folder, in_memory=in_memory)
-
-
-def _sync(folder: Path) -> None:
-    """Bring a folder's entries to the disk, where the system can."""
-    with suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

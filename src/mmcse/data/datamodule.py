@@ -1,34 +1,48 @@
 """Videos of a feature bank as batches: what training, validation and test iterate over."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import numpy as np
+import torch
 import torch.distributed as dist
 from torch import cuda
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from mmcse.batch import Batch
 from mmcse.data.bank import BankSplit, FeatureBank
+from mmcse.data.label_changes import read_label_changes
+from mmcse.data.segment_labels import read_segment_labels
 from mmcse.errors import UserError
 
 log = logging.getLogger(__name__)
 
 
 class VideoDataset(Dataset[Batch]):
-    """A split of a bank, indexed by whole batches: rows in, `Batch` out, without any work per video."""
+    """A split of a bank, indexed by whole batches: rows in, `Batch` out, without any work per video.
 
-    def __init__(self, split: BankSplit, true_audio: str = "true_audio") -> None:
-        self.split, self.true_audio = split, true_audio
+    Args:
+        split: the videos.
+        true_audio: the array with their annotated audible events.
+        labels: fields of a `Batch` and, for all videos, what is to stand in them instead of what the split has.
+    """
+
+    def __init__(
+        self, split: BankSplit, true_audio: str = "true_audio", labels: Mapping[str, np.ndarray] | None = None
+    ) -> None:
+        self.split, self.true_audio, self.labels = split, true_audio, labels or {}
 
     def __len__(self) -> int:
         return len(self.split.ids)
 
     def __getitem__(self, rows: np.ndarray) -> Batch:
-        return self.split.gather(rows, self.true_audio)
+        batch = self.split.gather(rows, self.true_audio)
+        labels = {name: torch.from_numpy(array[rows].astype(np.float32)) for name, array in self.labels.items()}
+        return replace(batch, **labels) if labels else batch
 
 
 class BatchSampler(Sampler[np.ndarray]):
@@ -77,6 +91,14 @@ class AVVPDataModule(L.LightningDataModule):
         seed: of the order of training videos.
         audio_truth: which annotation of audible events scores are computed against: "original" is the file that
             published numbers used (where the bank has it), "corrected" the file as it was mended later.
+        label_changes: a file of weak labels that training takes away from one modality or the other, see
+            `mmcse.data.label_changes`. It fills the batches' `weak_audio` and `weak_visual`.
+        segment_labels: a folder of segment labels that training uses in place of the bank's pseudo labels, see
+            `mmcse.data.segment_labels`.
+
+    Attributes:
+        validated: the split that validation sees; "val" unless someone sets it to "test", see
+            `evaluation.select_on_test`.
 
     Raises:
         UserError: a batch size below one, or an unknown `audio_truth`.
@@ -90,6 +112,8 @@ class AVVPDataModule(L.LightningDataModule):
         num_workers: int = 0,
         seed: int = 0,
         audio_truth: str = "original",
+        label_changes: str | None = None,
+        segment_labels: str | None = None,
     ) -> None:
         super().__init__()
         if min(batch_size, eval_batch_size) < 1:
@@ -99,6 +123,8 @@ class AVVPDataModule(L.LightningDataModule):
         self.bank = bank if isinstance(bank, FeatureBank) else FeatureBank.open(bank)
         self.batch_size, self.eval_batch_size, self.num_workers = batch_size, eval_batch_size, num_workers
         self.seed, self.audio_truth = seed, audio_truth
+        self.label_changes, self.segment_labels = label_changes, segment_labels
+        self.validated = "val"
         self._first_epoch = 0
         scored = [self.true_audio(split) for split in self.bank.splits if split != "train"]
         if self.bank.kind == "real" and audio_truth == "original" and "true_audio" in scored:
@@ -117,12 +143,17 @@ class AVVPDataModule(L.LightningDataModule):
         )
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Training videos in shuffled batches."""
+        """Training videos in shuffled batches.
+
+        Raises:
+            MissingFileError: there is no file of label changes, or no segment labels.
+            UserError: these files are not what they should be, or not of these videos.
+        """
         return self._loader("train", self.batch_size, self.seed, self._first_epoch)
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """Validation videos in the order of the split."""
-        return self._loader("val", self.eval_batch_size)
+        return self._loader(self.validated, self.eval_batch_size)
 
     def test_dataloader(self) -> DataLoader[Batch]:
         """Test videos in the order of the split."""
@@ -140,8 +171,22 @@ class AVVPDataModule(L.LightningDataModule):
         """Goes on from the epoch after the checkpoint's."""
         self._first_epoch = state_dict["next_epoch"]
 
+    def _training_labels(self) -> dict[str, np.ndarray]:
+        """What stands in batches of training videos instead of what the bank has."""
+        videos, labels = self.bank.split("train"), {}
+        if self.label_changes:
+            weak = videos.arrays["weak"] > 0
+            removed = read_label_changes(self.label_changes, videos.ids, self.bank.classes, weak)
+            labels |= {"weak_audio": weak & ~removed.audio, "weak_visual": weak & ~removed.visual}
+        if self.segment_labels:
+            shape = len(videos), self.bank.num_segments, len(self.bank.classes)
+            audio, visual = read_segment_labels(self.segment_labels, shape)
+            labels |= {"pseudo_audio": audio, "pseudo_visual": visual}
+        return labels
+
     def _loader(self, name: str, batch_size: int, shuffle_seed: int | None = None, epoch: int = 0) -> DataLoader[Batch]:
-        dataset = VideoDataset(self.bank.split(name), self.true_audio(name))
+        labels = self._training_labels() if name == "train" else None
+        dataset = VideoDataset(self.bank.split(name), self.true_audio(name), labels)
         return DataLoader(
             dataset,
             sampler=BatchSampler(len(dataset), batch_size, shuffle_seed, epoch),

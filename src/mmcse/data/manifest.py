@@ -11,7 +11,7 @@ import numpy as np
 
 from mmcse.data.annotations import sha256
 from mmcse.data.npy import read_header
-from mmcse.errors import MissingFileError, UserError
+from mmcse.errors import MissingFileError, UserError, one_line
 from mmcse.files import write_json
 
 FORMAT = 1
@@ -63,8 +63,12 @@ class SplitEntry:
             name: ArrayEntry(tuple(map(int, entry["shape"])), np.dtype(entry["dtype"]).str, str(entry["sha256"]))
             for name, entry in data["arrays"].items()
         }
+        if odd := [name for name in arrays if not name.isidentifier()]:  # each names a file
+            raise ValueError(f"{odd[0]!r} is no name of an array")
         if missing := [name for name in REQUIRED if name not in arrays]:
             raise ValueError(f"it does not list {', '.join(missing)}")
+        if flat := [name for name in FEATURES if len(arrays[name].shape) != 3]:
+            raise ValueError(f"{flat[0]} has shape {arrays[flat[0]].shape}, expected (N, T, C)")
         return cls(int(data["count"]), int(data["skipped"]), arrays)
 
 
@@ -98,6 +102,8 @@ class Manifest:
                 raise ValueError(f"format {data['format']!r}, expected {FORMAT}")
             if data["kind"] not in KINDS:
                 raise ValueError(f"kind {data['kind']!r}, expected one of {', '.join(KINDS)}")
+            if odd := [split for split in data["splits"] if not split.isidentifier()]:  # each names a folder
+                raise ValueError(f"{odd[0]!r} is no name of a split")
             return cls(
                 data["kind"],
                 dict(data["source"]),
@@ -105,8 +111,9 @@ class Manifest:
                 int(data["num_segments"]),
                 {split: SplitEntry.from_json(entry) for split, entry in data["splits"].items()},
             )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise UserError(f"{path} is damaged or of another version ({error}). Build the bank again.") from None
+        except Exception as error:  # any value may stand in any place
+            reason = f"it has no {error}" if isinstance(error, KeyError) else one_line(error)
+            raise UserError(f"{path} is damaged or of another version ({reason}). Build the bank again.") from None
 
     def write(self, folder: Path) -> None:
         """Put the manifest into the folder of a bank, completely or not at all."""

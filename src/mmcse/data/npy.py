@@ -4,7 +4,6 @@ A header is checked against the file's size before anything is allocated, nothin
 through ordinary writes: a page of a memory map that finds no disk space kills the process without a word.
 """
 
-import errno
 import io
 import os
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ from typing import NamedTuple, Self
 import numpy as np
 from numpy.lib import format as npy_format
 
-from mmcse.errors import UserError
+from mmcse.errors import UserError, disk_failure, one_line
 
 
 class DamagedFileError(UserError):
@@ -86,6 +85,28 @@ def map_array(path: Path) -> np.ndarray:
         return np.memmap(path, header.dtype, mode="r", offset=header.offset, shape=header.shape, order=order)
 
 
+def read_rows(array: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Copies of the rows (n,) of an array that `map_array` or `read_array` gave.
+
+    Of a mapped file they are read by ordinary reads. That is faster than to touch the map here and there, and when the
+    file shrinks, or its drive goes away, it fails with an error: a touched map would kill the process without a word.
+
+    Raises:
+        DamagedFileError: the file cannot be read any more.
+    """
+    if not isinstance(array, np.memmap) or not array.flags.c_contiguous:
+        return array[rows]
+    path, row_bytes = Path(str(array.filename)), num_bytes(array.shape[1:], array.dtype)
+    out = np.empty((len(rows), *array.shape[1:]), array.dtype)
+    flat = out.reshape(-1).view(np.uint8)
+    with _reading(path), path.open("rb", buffering=0) as file:
+        for place in np.argsort(rows):  # in the order of the file
+            target = flat[place * row_bytes : (place + 1) * row_bytes]
+            if os.preadv(file.fileno(), [target.data], array.offset + int(rows[place]) * row_bytes) != row_bytes:
+                raise DamagedFileError(path, "truncated", "it became shorter since it was opened")
+    return out
+
+
 def _header_of(stream: io.BufferedReader, path: Path) -> Header:
     size = os.fstat(stream.fileno()).st_size
     if size == 0:
@@ -94,10 +115,12 @@ def _header_of(stream: io.BufferedReader, path: Path) -> Header:
         version = npy_format.read_magic(stream)
         read = npy_format.read_array_header_1_0 if version == (1, 0) else npy_format.read_array_header_2_0
         shape, fortran_order, dtype = read(stream)
-    except (ValueError, TypeError, SyntaxError) as error:
+    except OSError:
+        raise
+    except Exception as error:  # numpy parses it as Python, so anything that can be wrong with that
         stream.seek(0)
         kind = "pickled" if stream.read(1) == b"\x80" else "unreadable"
-        raise DamagedFileError(path, kind, f"no proper .npy header ({str(error).splitlines()[0]})") from None
+        raise DamagedFileError(path, kind, f"no proper .npy header ({one_line(error)})") from None
     header = Header(shape, dtype, fortran_order, stream.tell())
     if dtype.hasobject:
         reason = "it holds Python objects, and loading those can run anything; save a plain numeric array"
@@ -200,12 +223,11 @@ def writing(path: Path, needed: int) -> Iterator[None]:
     except UserError:  # one for a missing file is an OSError too
         raise
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise UserError(
-                f"No space left for {path}: {size_text(needed)} still to be written. Free some space and run the "
-                f"same command again: what was written so far is kept and will be continued."
-            ) from None
-        raise UserError(f"Cannot write {path}: {error.strerror}. Choose a folder that you may write to.") from None
+        kept = f"{size_text(needed)} still to be written; what was written so far is kept and will be continued."
+        failure = disk_failure(error, path, kept if needed else "")
+        if failure is None:
+            failure = UserError(f"Cannot write {path}: {error.strerror}. Choose a folder that you may write to.")
+        raise failure from None
 
 
 def size_text(count: int) -> str:

@@ -1,6 +1,7 @@
 """From probabilities to decisions: which event is heard and seen in which segment."""
 
-from typing import Literal, get_args
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -60,6 +61,21 @@ def decode(
     gate_prob = torch.stack([video_level[name] for name in gate.split("/")], dim=1)  # (B, 2, K)
     passed = gate_prob >= _thresholds(gate_threshold, gate_prob, ((), (1,), (K,), (2, K)))
     return pred_audio & passed[:, :1], pred_visual & passed[:, 1:]
+
+
+def gate_thresholds(threshold: float, evaluation: Mapping[str, Any]) -> float | Tensor:
+    """The thresholds of the gate, as `decode` takes them, of a method that has some of its own.
+
+    Args:
+        threshold: of the segments, and of the gate if nothing else is said.
+        evaluation: what a checkpoint says; "gate_threshold" is one number, "visual_thresholds" has one for each class
+            in the gate of the visual segments.
+    """
+    common = evaluation.get("gate_threshold")
+    common = threshold if common is None else common
+    if (visual := evaluation.get("visual_thresholds")) is None:
+        return common
+    return torch.tensor([[common] * len(visual), list(visual)], dtype=torch.float64)
 
 
 def _thresholds(threshold: float | Tensor, prob: Tensor, shapes: tuple[tuple[int, ...], ...]) -> float | Tensor:

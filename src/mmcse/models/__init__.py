@@ -12,6 +12,7 @@ from mmcse.models.lsld import LSLD
 from mmcse.models.ma import MA
 from mmcse.models.mgn import MGN
 from mmcse.models.mmcse import MMCSE
+from mmcse.models.mmcse_pyramid import MMCSEPyramid
 from mmcse.models.mmpyramid import MMPyramid
 from mmcse.models.probe import LinearProbe
 
@@ -30,6 +31,7 @@ __all__ = [
     "DHHNPair",
     "JoMoLD",
     "LinearProbe",
+    "MMCSEPyramid",
     "MMPyramid",
     "count_parameters",
 ]

@@ -59,8 +59,8 @@ class Attention(nn.Module):
 def _gather(query: Tensor, context: Tensor, num_heads: int) -> Tensor:
     """Attention by PyTorch's fused kernels, which need one axis for all leading ones."""
     rows = query.flatten(0, -3), *context.flatten(0, -3).chunk(2, dim=-1)
-    heads = (x.unflatten(-1, (num_heads, -1)).transpose(1, 2) for x in rows)  # (rows, H, n, e)
-    return F.scaled_dot_product_attention(*heads).transpose(1, 2).reshape(query.shape)
+    q, k, v = (x.unflatten(-1, (num_heads, -1)).transpose(1, 2) for x in rows)  # (rows, H, n, e)
+    return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(query.shape)
 
 
 def _attend(query: Tensor, context: Tensor, num_heads: int, rate: float) -> tuple[Tensor, Tensor]:
@@ -106,7 +106,7 @@ class _WeightedSum(Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         query, key, value, weights, kept = ctx.saved_tensors
         of_output, of_kept = gradients  # None where a loss does not depend on it
         of_gathered = torch.zeros_like(query) if of_output is None else _split_heads(of_output, 1, query.shape[1])[0]

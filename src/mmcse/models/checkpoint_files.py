@@ -21,8 +21,7 @@ from torch import Tensor, nn
 
 from mmcse.errors import MissingFileError, UserError, one_line
 from mmcse.files import atomic_write, write_json
-from mmcse.models.hybrid import HAN, VALOR
-from mmcse.models.mmcse import MMCSE
+from mmcse.models.recognition import REFERENCES, candidates
 from mmcse.models.reference import (
     load_reference_state,
     repeated_reference_names,
@@ -30,9 +29,6 @@ from mmcse.models.reference import (
     unused_reference_names,
 )
 from mmcse.vocabulary import near_miss
-
-NETWORKS: dict[str, type[nn.Module]] = {"mmcse": MMCSE, "han": HAN, "valor": VALOR}
-"""The networks that have a reference implementation, under the names of the command line and of config files."""
 
 FEATURE_SETS = {(768, 768): "CLAP/CLIP", (128, 2048): "VGGish/ResNet-152"}
 """Widths of the audio and the appearance stream -> the features that have them."""
@@ -51,15 +47,16 @@ class Recognised:
     """What a reference state is, as far as its names and shapes tell."""
 
     network: str
-    """A name of `NETWORKS`."""
+    """A name of `REFERENCES`."""
     sizes: Arguments
     """The arguments that shapes tell: widths, classes, layers. Heads, segments and the place of norms are not."""
 
     def __str__(self) -> str:
         widths = self.sizes["audio_dim"], self.sizes["visual_dim"]
         features = FEATURE_SETS.get(widths, f"features of {widths[0]} (audio) and {widths[1]} (visual) numbers")
-        sizes = ", ".join(f"{name} {self.sizes[name]}" for name in ("hidden_dim", "num_layers", "num_classes"))
-        return f"{NETWORKS[self.network].__name__} on {features} ({sizes})"
+        told = (name for name in ("hidden_dim", "num_layers", "num_levels", "num_classes") if name in self.sizes)
+        sizes = ", ".join(f"{name} {self.sizes[name]}" for name in told)
+        return f"{REFERENCES[self.network].network.__name__} on {features} ({sizes})"
 
 
 def read_reference_checkpoint(path: str | os.PathLike[str]) -> dict[str, Tensor]:
@@ -124,50 +121,52 @@ def recognise(state: Mapping[str, Tensor], model: str | None = None) -> Recognis
 
     Args:
         state: the authors' names and tensors.
-        model: what the user takes it for, a name of `NETWORKS`; None leaves it to the names.
+        model: what the user takes it for, a name of `REFERENCES`; None leaves it to the names.
 
     Raises:
         UserError: the state is of none of the networks, of another one than `model`, or incomplete.
     """
-    if model is not None and model not in NETWORKS:
-        raise UserError(f"There is no model {model!r}.{near_miss(model, NETWORKS)} Known: {', '.join(NETWORKS)}.")
-    candidates = _candidates(state)
-    if not candidates:
+    if model is not None and model not in REFERENCES:
+        raise UserError(f"There is no model {model!r}.{near_miss(model, REFERENCES)} Known: {', '.join(REFERENCES)}.")
+    possible = candidates(state)
+    if not possible:
         raise UserError(
-            f"This is no checkpoint of MM-CSE, HAN or VALOR; it has {len(state)} tensors, for instance "
-            f"{', '.join(sorted(state)[:3])}. (Checkpoints of this suite's own runs need no import.)"
+            f"This is no checkpoint of a known method's authors; it has {len(state)} tensors, for instance "
+            f"{', '.join(sorted(state)[:3])}. Known: {', '.join(REFERENCES)}. "
+            "(Checkpoints of this suite's own runs need no import.)"
         )
-    if model is None and len(candidates) > 1:
+    if model is None and len(possible) > 1:
         raise UserError(
-            f"This may be {' or '.join(candidates)}: the parameters that both use have the same names. "
+            f"This may be {' or '.join(possible)}: the parameters that both use have the same names. "
             "Say which with --model."
         )
-    name = model if model in candidates else candidates[0]
-    found = Recognised(name, _sizes(state, name))
+    name = model if model in possible else possible[0]
+    found = Recognised(name, REFERENCES[name].sizes_of(state))
     if model is not None and model != name:
-        raise UserError(f"This looks like {found}, not like {NETWORKS[model].__name__}. Use --model {name}.")
+        wanted = REFERENCES[model].network.__name__
+        raise UserError(f"This looks like {found}, not like {wanted}. Use --model {name}.")
     return found
 
 
 def describe(network: nn.Module, arguments: Arguments) -> str:
-    """In a few words, what one of `NETWORKS` is and which features it reads.
+    """In a few words, what one of `REFERENCES` is and which features it reads.
 
     Args:
-        network: an instance of one of `NETWORKS`.
+        network: an instance of one of `REFERENCES`.
         arguments: what it was built with.
     """
     return str(Recognised(network_name(network), arguments))
 
 
 def network_name(network: nn.Module) -> str:
-    """The name in `NETWORKS` of a network.
+    """The name in `REFERENCES` of a network.
 
     Raises:
-        UserError: the network is none of `NETWORKS`.
+        UserError: the network is none of `REFERENCES`.
     """
-    name = next((name for name, build in NETWORKS.items() if type(network) is build), None)
+    name = next((name for name, known in REFERENCES.items() if type(network) is known.network), None)
     if name is None:
-        raise UserError(f"A {type(network).__name__} cannot be saved this way. Expected: {', '.join(NETWORKS)}.")
+        raise UserError(f"A {type(network).__name__} cannot be saved this way. Expected: {', '.join(REFERENCES)}.")
     return name
 
 
@@ -177,8 +176,8 @@ def import_checkpoint(
     """Build the network of one of the authors' checkpoints.
 
     Args:
-        path: a file written by the reference implementation of MM-CSE, HAN or VALOR.
-        model: the network it is expected to be, a name of `NETWORKS`; None takes what it looks like.
+        path: a file written by the reference implementation of a method.
+        model: the network it is expected to be, a name of `REFERENCES`; None takes what it looks like.
         overrides: arguments of the network that shapes do not tell (num_heads, num_segments, VALOR's norm), where
             they differ from the method's defaults.
 
@@ -194,12 +193,17 @@ def import_checkpoint(
         found = recognise(state, model)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
-    build = NETWORKS[found.network]
+    build = REFERENCES[found.network].network
     defaults = {name: parameter.default for name, parameter in inspect.signature(build).parameters.items()}
     for name in overrides:
         if name not in defaults:
             raise UserError(f"{build.__name__} has no argument {name!r}.{near_miss(name, defaults)}")
     arguments = defaults | found.sizes | overrides
+    if arguments.get("label_embeddings", "") is None:
+        raise UserError(
+            f"{path} looks like {found}, which reads embeddings of the class names, and a checkpoint does not hold "
+            "them. Give them with --label-embeddings FILE."
+        )
     try:
         network = build(**arguments)
         load_reference_state(network, state)
@@ -234,12 +238,12 @@ def save_network(
 
     Args:
         folder: created where it is missing; a network that lies there is replaced.
-        network: an instance of one of `NETWORKS`.
+        network: an instance of one of `REFERENCES`.
         arguments: what it was built with.
         source: where the weights come from, for the reader of the config: file, checksum, run.
 
     Raises:
-        UserError: the network is none of `NETWORKS`, or the disk is full.
+        UserError: the network is none of `REFERENCES`, or the disk is full.
     """
     name = network_name(network)
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
@@ -267,7 +271,7 @@ def load_network(folder: str | os.PathLike[str]) -> tuple[nn.Module, Arguments]:
             raise MissingFileError(f"There is no {file.name} in {folder}. Expected a folder written by `mmcse import`.")
     try:
         config = json.loads(config_file.read_bytes())
-        build, arguments = NETWORKS[config["network"]], config["arguments"]
+        build, arguments = REFERENCES[config["network"]].network, config["arguments"]
         network = build(**arguments)
     except Exception as error:  # any value may stand in any place
         raise UserError(
@@ -278,46 +282,6 @@ def load_network(folder: str | os.PathLike[str]) -> tuple[nn.Module, Arguments]:
     except (SafetensorError, RuntimeError) as error:
         raise UserError(f"{weights_file} does not fit {config_file.name}, or is damaged: {one_line(error)}") from error
     return network.eval(), arguments
-
-
-def _candidates(state: Mapping[str, Tensor]) -> list[str]:
-    """The networks that a state may belong to, by the modules that only they have."""
-    modules = {".".join(name.split(".")[:depth]) for name in state for depth in (1, 2)}
-    if modules & {"a_unmix", "v_unmix", "av_enhance"}:
-        return ["mmcse"]
-    if modules & {"audio_encoder", "visual_encoder", "cmt_encoder", "hat_encoder.norm1"}:
-        return ["han"]
-    if modules & {"hat_encoder.final_norm_a", "hat_encoder.final_norm_v"}:
-        return ["valor"]
-    return ["han", "valor"] if "hat_encoder" in modules else []
-
-
-def _sizes(state: Mapping[str, Tensor], network: str) -> Arguments:
-    """The arguments that the shapes of a state tell."""
-
-    def size(name: str, axis: int) -> int:
-        if name not in state:
-            raise UserError(f"This looks like {NETWORKS[network].__name__}, but {name} is missing.")
-        return state[name].shape[axis] if state[name].ndim else 0
-
-    def count(prefix: str) -> int:
-        """Members of a module list."""
-        return len({name.removeprefix(prefix).split(".")[0] for name in state if name.startswith(prefix)})
-
-    encoder = "av_enhance" if network == "mmcse" else "hat_encoder"
-    sizes = {
-        "audio_dim": size("fc_a.weight", -1),
-        "visual_dim": size("fc_v.weight", -1),
-        "motion_dim": size("fc_st.weight", -1),
-        "num_classes": count("fc_prob.fc.") if network == "mmcse" else size("fc_prob.weight", 0),
-        "hidden_dim": size("fc_a.weight", 0),
-        "num_layers": count(f"{encoder}.layers."),
-        "feedforward_dim": size(f"{encoder}.layers.0.linear1.weight", 0),
-    }
-    if network == "mmcse":
-        sizes["class_dim"] = size("a_unmix.0.1.weight", 0)
-        sizes["visual_decoupler_linears"] = 2 if "v_unmix.0.4.weight" in state else 1
-    return sizes
 
 
 def _summary(content: object) -> str:

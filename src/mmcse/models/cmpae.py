@@ -20,6 +20,7 @@ from mmcse.models.frontend import FrontEnd, to_segments
 from mmcse.models.hybrid import hybrid_layers, update_both
 from mmcse.models.jomold import JoMoLDOutput
 from mmcse.models.linear import Linear
+from mmcse.models.recognition import HYBRID_MARKS, HYBRID_SIZES, known_by
 from mmcse.models.reference import (
     Names,
     encoder_names,
@@ -85,6 +86,18 @@ class EluFrontEnd(FrontEnd):
         return audio, F.elu(self.fusion(torch.cat((visual, motion), dim=-1)))
 
 
+@known_by(
+    "cmpae",
+    HYBRID_MARKS | {"fc_st", "classifier1"},
+    sizes=HYBRID_SIZES
+    | {
+        "audio_dim": ("fc_a.0.weight", -1),
+        "visual_dim": ("fc_v.0.weight", -1),
+        "motion_dim": ("fc_st.0.weight", -1),
+        "hidden_dim": ("fc_a.0.weight", 0),
+        "num_classes": ("fc_prob.weight", 0),
+    },
+)
 class CMPAE(nn.Module):
     """Presence-absence evidence on HAN's encoder.
 

@@ -15,6 +15,7 @@ from mmcse.models.frontend import FrontEnd
 from mmcse.models.hybrid import HybridOutput, hybrid_layers, update_both
 from mmcse.models.linear import Linear
 from mmcse.models.pooling import mmil_pooling
+from mmcse.models.recognition import HYBRID_MARKS, HYBRID_SIZES, known_by
 from mmcse.models.reference import (
     Names,
     encoder_names,
@@ -61,6 +62,11 @@ class ClassTokens(nn.Module):
         return stack_modalities(self.audio_event(audio).squeeze(-1), self.visual_event(visual).squeeze(-1))
 
 
+@known_by(
+    "cvcms",
+    HYBRID_MARKS | {"fc_st", "av_class_encoder"},
+    sizes=HYBRID_SIZES | {"class_dim": ("fc_occ_prob_a.weight", -1)},
+)
 class CVCMS(nn.Module):
     """HAN's encoder with events read off class tokens.
 

@@ -19,6 +19,7 @@ from mmcse.models.frontend import FrontEnd
 from mmcse.models.guides import AudioProjection, Guidance, Guide, VisualProjection
 from mmcse.models.hybrid import hybrid_layers, update_both
 from mmcse.models.pooling import HolisticHead
+from mmcse.models.recognition import HYBRID_MARKS, HYBRID_SIZES, known_by
 from mmcse.models.reference import (
     Names,
     front_end_names,
@@ -31,6 +32,8 @@ from mmcse.models.reference import (
 
 SCALES = ((1, 1), (3, 2), (5, 5))
 """Kernel and stride of the convolution of each temporal scale."""
+
+PARSER_SIZES = {name: source for name, source in HYBRID_SIZES.items() if isinstance(source, tuple)}
 
 Guides = Literal["both", "audio", "visual", "none"]
 """Which guides a DHHN is trained with."""
@@ -61,6 +64,7 @@ class Scale(nn.Module):
         return self.norm(self.convolution(segments.transpose(1, 2))).relu().transpose(1, 2)
 
 
+@known_by("dhhn_parser", HYBRID_MARKS | {"fc_st", "conv_x1"}, sizes=PARSER_SIZES, method="dhhn")
 class HierarchicalContextNetwork(nn.Module):
     """The network that makes the predictions: one hybrid attention layer for both modalities at three temporal scales.
 
@@ -207,6 +211,11 @@ class DHHN(nn.Module):
         )
 
 
+@known_by(
+    "dhhn",
+    {"audio_net", "video_net"},
+    sizes={name: (f"audio_net.{tensor}", axis) for name, (tensor, axis) in PARSER_SIZES.items()},
+)
 class DHHNPair(nn.Module):
     """The DHHN that is tested: one copy of the network parses audio, another one parses visual.
 

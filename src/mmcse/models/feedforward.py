@@ -28,8 +28,8 @@ class FeedForward(nn.Sequential):
         """(..., dim) to (..., dim)."""
         if not self.training or not self.rate:
             return super().forward(tokens)
-        first, _, _, second = self
-        hidden = first(tokens)
+        hidden = self[0](tokens)
+        second: Linear = self[3]  # type: ignore[assignment]
         mask, scale = keep_mask(hidden, self.rate)
         # the scale of dropout stands at the weights, which are fewer than the hidden units
         return linear(_ReluDropped.apply(hidden, mask), second.weight * scale, second.bias)

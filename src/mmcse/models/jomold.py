@@ -14,6 +14,7 @@ from mmcse.models.dropout import Dropout
 from mmcse.models.frontend import FrontEnd
 from mmcse.models.hybrid import HybridOutput, hybrid_layers, update_both
 from mmcse.models.pooling import HolisticHead
+from mmcse.models.recognition import HYBRID_MARKS, HYBRID_SIZES, known_by
 from mmcse.models.reference import Names, hybrid_names, norm_shapes, reference_names, unused_reference_names
 
 
@@ -25,6 +26,7 @@ class JoMoLDOutput(HybridOutput):
     """The parsing in which no modality sees the other one; without gradient, with its own dropout."""
 
 
+@known_by("jomold", HYBRID_MARKS | {"fc_st"}, sizes=HYBRID_SIZES)
 class JoMoLD(nn.Module):
     """HAN with dropout on the visual features that the event parser reads.
 

@@ -28,6 +28,7 @@ from mmcse.models.mmpyramid import (
     unused_pyramid_names,
     unused_template,
 )
+from mmcse.models.recognition import FRONT_END_SIZES, known_by
 from mmcse.models.reference import (
     Names,
     front_end_names,
@@ -92,6 +93,17 @@ class LabelDecoder(nn.Module):
         return logits.transpose(1, 2), self.head(labels).squeeze(-1).sigmoid(), labels
 
 
+@known_by(
+    "leap",
+    {"MMP", "AVL"},
+    sizes=FRONT_END_SIZES
+    | {
+        "encoder": lambda state: "han" if "MMP.hat_encoder.norm1.weight" in state else "mmpyramid",
+        "num_layers": "AVL.lv_cma_network.",
+        "feedforward_dim": ("AVL.lv_cma_network.0.feed_forward.w_1.weight", 0),
+        "num_levels": "MMP.capture.msa.",
+    },
+)
 class LEAP(nn.Module):
     """An encoder of segments, and a decoder of label tokens per modality.
 

@@ -16,6 +16,7 @@ from mmcse.errors import UserError
 from mmcse.models.decoupling import stack_modalities
 from mmcse.models.frontend import FrontEnd
 from mmcse.models.linear import Linear
+from mmcse.models.recognition import FRONT_END_SIZES, known_by
 from mmcse.models.reference import (
     Names,
     linear_names,
@@ -142,6 +143,15 @@ class EventInteraction(nn.Module):
         return events + from_own + self.across(normed, normed.flip(1), visible.flip(1))
 
 
+@known_by(
+    "lfav",
+    {"stage1", "stage2"},
+    sizes={
+        **{name: (f"stage1.{tensor}", axis) for name, (tensor, axis) in FRONT_END_SIZES.items()},
+        "num_classes": ("stage1.temporal_pooling.fc_prob.weight", 0),
+        "num_levels": "stage1.multiscale_hybrid_transformer.multiscale_hybrid_transformer.",
+    },
+)
 class LFAV(nn.Module):
     """The three stages. The defaults are the network as it is applied to LLP, on VGGish/ResNet-152 features.
 

@@ -32,7 +32,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 def _num_images(x: Tensor) -> int | None:
     """Into how many images the rows of x are divided: enough for oneDNN to be chosen; None where it cannot be."""
     suits = x.device.type == "cpu" and x.dtype == torch.float32 and torch.backends.mkldnn.is_available()
-    if not suits or torch.is_autocast_enabled("cpu"):
+    if not suits or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling():
         return None
     rows = x.numel() // x.shape[-1]
     return next((n for n in range(_LEAST_IMAGES, _MOST_IMAGES) if rows and rows % n == 0), None)
@@ -41,6 +41,6 @@ def _num_images(x: Tensor) -> int | None:
 class Linear(nn.Linear):
     """`torch.nn.Linear` by way of `linear`."""
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name that PyTorch gives it
         """(..., in_features) to (..., out_features)."""
-        return linear(x, self.weight, self.bias)
+        return linear(input, self.weight, self.bias)

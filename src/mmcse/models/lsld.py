@@ -13,6 +13,7 @@ from mmcse.models.dropout import Dropout
 from mmcse.models.frontend import FrontEnd, to_segments
 from mmcse.models.hybrid import hybrid_layers, update_both
 from mmcse.models.pooling import HolisticHead
+from mmcse.models.recognition import HYBRID_MARKS, HYBRID_SIZES, known_by
 from mmcse.models.reference import Names, hybrid_names, norm_shapes, reference_names, unused_reference_names
 
 
@@ -42,6 +43,16 @@ class EmbeddingFrontEnd(nn.Module):
         return audio, self.visual(to_segments(visual, "frames", self.num_segments))
 
 
+@known_by(
+    "lsld",
+    HYBRID_MARKS,
+    HYBRID_MARKS | {"fc_st", "hat_encoder.layers.1"},
+    sizes=HYBRID_SIZES
+    | {
+        "motion": lambda state: "fc_st.weight" in state,
+        "motion_dim": lambda state: state["fc_st.weight"].shape[-1] if "fc_st.weight" in state else 512,  # not read
+    },
+)
 class LSLD(nn.Module):
     """HAN with more layers, and dropout on the visual features that the event parser reads.
 

@@ -6,9 +6,11 @@ What is new of the method are the contrast of segments and its labels; see `mmcs
 from collections.abc import Mapping
 
 from mmcse.models.hybrid import HAN
+from mmcse.models.recognition import HYBRID_MARKS, HYBRID_SIZES, known_by
 from mmcse.models.reference import unused_reference_names
 
 
+@known_by("ma", HYBRID_MARKS | {"fc_st", "audio_encoder", "t_att"}, sizes=HYBRID_SIZES)
 class MA(HAN):
     """HAN under a name of its own, because its reference checkpoints hold more parameters that are never used.
 

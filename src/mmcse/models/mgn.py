@@ -17,6 +17,7 @@ from mmcse.models.decoupling import stack_modalities
 from mmcse.models.frontend import FrontEnd
 from mmcse.models.grouping import GroupingBlock, Rule, TransformerBlock
 from mmcse.models.linear import Linear
+from mmcse.models.recognition import FRONT_END_SIZES, known_by
 from mmcse.models.reference import Names, front_end_names, linear_names, linears_names, reference_names
 
 SoftMap = Literal["double_softmax", "assignment"]
@@ -90,6 +91,18 @@ class UnimodalGrouping(nn.Module):
         return tokens, assignment, things
 
 
+@known_by(
+    "mgn",
+    {"audio_cug", "av_mcg"},
+    sizes=FRONT_END_SIZES
+    | {
+        "num_classes": ("fc_cls.weight", 0),
+        "num_segments": ("audio_cug.han_encoder.mlp_inter.fc1.weight", -1),
+        "audio_depth": "audio_cug.blocks.",
+        "visual_depth": "visual_cug.blocks.",
+        "cross_depth": "av_mcg.blocks.",
+    },
+)
 class MGN(nn.Module):
     """Front end, grouping within each modality, grouping across modalities.
 

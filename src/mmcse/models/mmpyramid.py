@@ -16,6 +16,7 @@ from mmcse.models.frontend import FrontEnd
 from mmcse.models.hybrid import HybridOutput
 from mmcse.models.linear import Linear
 from mmcse.models.pooling import HolisticHead
+from mmcse.models.recognition import FRONT_END_SIZES, Source, known_by
 from mmcse.models.reference import (
     Names,
     front_end_names,
@@ -140,6 +141,13 @@ class PyramidEncoder(nn.Module):
         return self.audio_fusion(audio_levels), self.visual_fusion(visual_levels)
 
 
+PYRAMID_SIZES: dict[str, Source] = FRONT_END_SIZES | {
+    "num_levels": "MMP.capture.msa.",
+    "feedforward_dim": ("MMP.fusion.aadaptiveinteraction.feed_forward.w_1.weight", 0),
+}
+
+
+@known_by("mmpyramid", {"MMP"}, sizes=PYRAMID_SIZES | {"num_classes": ("fc_prob.weight", 0)})
 class MMPyramid(nn.Module):
     """Front end, pyramid encoder and attentive MMIL pooling; trained by `HANObjective`.
 

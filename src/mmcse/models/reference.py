@@ -16,6 +16,7 @@ from mmcse.errors import UserError
 from mmcse.models.decoupling import ClassAwareDecoupling
 from mmcse.models.hybrid import HAN, VALOR
 from mmcse.models.mmcse import MMCSE
+from mmcse.models.recognition import FRONT_END_SIZES, HYBRID_MARKS, HYBRID_SIZES, known_by
 
 Names = dict[str, tuple[str, ...]]
 """Our parameter or buffer -> the reference tensors whose rows it concatenates, in blocks of equal size.
@@ -169,6 +170,24 @@ def _fgse_layer(ours: str, theirs: str) -> Names:
         | linear_names(f"{ours}.feedforward.0", f"{theirs}.linear1")
         | linear_names(f"{ours}.feedforward.3", f"{theirs}.linear2")
     )
+
+
+known_by(
+    "mmcse",
+    {"a_unmix"},
+    {"v_unmix"},
+    {"av_enhance"},
+    sizes=FRONT_END_SIZES
+    | {
+        "num_classes": "fc_prob.fc.",
+        "num_layers": "av_enhance.layers.",
+        "feedforward_dim": ("av_enhance.layers.0.linear1.weight", 0),
+        "class_dim": ("a_unmix.0.1.weight", 0),
+        "visual_decoupler_linears": "v_unmix.0.",
+    },
+)(MMCSE)
+known_by("han", HYBRID_MARKS | {"fc_st", "audio_encoder"}, {"hat_encoder"}, sizes=HYBRID_SIZES)(HAN)
+known_by("valor", {"hat_encoder", "hat_encoder.final_norm_a"}, {"hat_encoder"}, sizes=HYBRID_SIZES)(VALOR)
 
 
 @reference_names.register

@@ -49,6 +49,7 @@ class JoMoLDObjective:
         self.weights = {"audio": audio, "visual": visual, "video": video, "contrast": contrast}
         self.targets = LabelDenoising(noise_ratios, ramp, audio_smoothing, visual_smoothing)
         self.temperature, self.contrast_smoothing = temperature, contrast_smoothing
+        self.mean_over_videos = noise_ratios is None  # denoising compares the videos of a batch
 
     def on_train_batch_start(self, epoch: int, batch: int, num_batches: int) -> None:
         """Take note of which batch of which epoch comes next; all numbers from 0."""

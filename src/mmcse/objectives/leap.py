@@ -81,6 +81,8 @@ class LEAPObjective:
         UserError: an unknown choice, or a smoothing outside [0, 1].
     """
 
+    mean_over_videos = True
+
     def __init__(
         self,
         segment: float = 1.0,

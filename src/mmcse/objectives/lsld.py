@@ -162,6 +162,8 @@ class LSLDObjective:
         UserError: unknown segment labels.
     """
 
+    mean_over_videos = True
+
     def __init__(
         self, audio: float = 3.0, visual: float = 1.0, video: float = 1.0, segment_labels: SegmentLabels = "pseudo"
     ) -> None:

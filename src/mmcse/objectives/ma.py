@@ -139,6 +139,8 @@ class MAObjective:
         UserError: an argument has an impossible value.
     """
 
+    mean_over_videos = True
+
     def __init__(
         self,
         contrast: float = 1.0,

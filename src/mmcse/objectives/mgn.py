@@ -29,6 +29,8 @@ class MGNObjective:
         UserError: the smoothing lies outside [0, 1].
     """
 
+    mean_over_videos = True  # the token terms are the same for all videos
+
     def __init__(self, visual_smoothing: float = 0.1) -> None:
         self.weak = HANObjective(visual_smoothing)
 

@@ -113,10 +113,17 @@ def result_of(record: dict[str, Any], *, per_class: bool = False) -> Result:
             "digest": data["digest"],
             "source": {key: value for key, value in data["source"].items() if key != "folders"},
         },
-        "config": identifying(record["config"]),
+        "config": identifying(record["config"]) | _given_files(record),
         "environment": {key: environment[key] for key in ("mmcse", "git", "python", "versions", "threads")},
         **({"per_class": record["per_class"]} if per_class and "per_class" in record else {}),
     }
+
+
+def _given_files(record: dict[str, Any]) -> dict[str, Any]:
+    """Digests of files that the user gave to a run, and not an earlier stage of it: other files, other settings."""
+    made = {stage["feeds"] for stage in (record["config"].get("stages") or {}).values()}
+    given = {key: digest for key, digest in record.get("files", {}).items() if key not in made}
+    return {"files": given} if given else {}
 
 
 def read_results(place: Path) -> list[Result]:

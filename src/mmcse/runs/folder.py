@@ -4,20 +4,24 @@ import shutil
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import AcquireReturnProxy, FileLock, Timeout
 from lightning.pytorch.utilities import rank_zero_only
 
-from mmcse.errors import UserError
+from mmcse.errors import UserError, disk_failure
+from mmcse.files import remove_unfinished
 from mmcse.runs.record import now, peak_memory, read_record, write_record
+
+CHECKPOINTS = "checkpoints"
+"""Folder of the checkpoints within that of a run."""
 
 
 @contextmanager
 def claimed(folder: Path) -> Iterator[None]:
-    """Have a run's folder for oneself, making it where it is missing.
+    """Have a run's folder for oneself, making it where it is missing, and clear away what was left half-written in it.
 
     Of several processes that train one run together, the first claims it for all.
 
@@ -27,16 +31,26 @@ def claimed(folder: Path) -> Iterator[None]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(
+        raise disk_failure(error, folder) or UserError(
             f"The run's folder {folder} cannot be made: {error.strerror}. Choose another run.root."
         ) from None
+    with ExitStack() as held:
+        if is_first_process():
+            held.enter_context(_locked(folder))
+            for place in (folder, folder / CHECKPOINTS):
+                remove_unfinished(place)
+        yield
+
+
+def _locked(folder: Path) -> AcquireReturnProxy:
     try:
-        with FileLock(folder / ".lock", timeout=0) if is_first_process() else nullcontext():
-            yield
+        return FileLock(folder / ".lock").acquire(timeout=0)
     except Timeout:
         raise UserError(
             f"Another process is training this very run in {folder}. Wait for it, or change the seed."
         ) from None
+    except OSError as error:
+        raise disk_failure(error, folder) or error from None
 
 
 def finished(folder: Path, identity: str) -> dict[str, Any] | None:
@@ -59,7 +73,7 @@ def forget(folder: Path) -> None:
     """Remove what an earlier run left in a folder that is going to be used anew."""
     if is_first_process():
         (folder / "result.json").unlink(missing_ok=True)
-        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+        shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
 
 
 @contextmanager
@@ -69,6 +83,9 @@ def recorded(folder: Path, record: dict[str, Any]) -> Iterator[None]:
     Args:
         folder: where `result.json` is written, at the start and at the end.
         record: what is known beforehand; whatever is added to it meanwhile is written in the end.
+
+    Raises:
+        UserError: in place of an error of the system that is about a disk, a folder or a network drive.
     """
     record |= {"status": "running", "started": now()}
     clock = time.monotonic()
@@ -81,6 +98,8 @@ def recorded(folder: Path, record: dict[str, Any]) -> Iterator[None]:
         raise
     except BaseException as error:
         record |= {"status": "failed", "error": str(error), "traceback": traceback.format_exc()}
+        if isinstance(error, OSError) and not isinstance(error, UserError) and (failure := disk_failure(error)):
+            raise failure from error
         raise
     finally:
         record["finished"] = now()

@@ -2,11 +2,21 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from mmcse.errors import MissingFileError, UserError
+
+FILES = ("objective.noise_ratios", "data.label_changes", "data.segment_labels", "model.label_embeddings")
+"""Keys of a configuration that name a file, or a folder of files: they count by what is in them."""
+
 EXCLUDED = (
+    *FILES,
     "seed",
     "threads",
+    "compile",
+    "micro_batch",
     "run",
     "packages",
     "logger",
@@ -24,30 +34,80 @@ EXCLUDED = (
     "trainer.enable_model_summary",
 )
 """Keys of a configuration that say where, how fast or how visibly a run goes, not what comes out. The seed stands
-beside the identity; the bank counts by the digest of what is in it, not by where it lies."""
+beside the identity; the bank counts by the digest of what is in it, not by where it lies, and so do `FILES`."""
+
+NEWER = {
+    "stages": None,
+    "rates": None,
+    "evaluation.gate_threshold": None,
+    "evaluation.search_thresholds": None,
+    "evaluation.select_on_test": False,
+    "evaluation.test_pair": None,
+}
+"""Keys that the first configurations did not have, and the value that stands for what was done before them. With this
+value a key is left out, so that runs of then and now are the same run."""
 
 LENGTH = 10
 """Characters of an identity: with 40 bits, a million runs collide with a chance of less than one in two million."""
 
 
-def run_identity(config: dict[str, Any], bank_digest: str) -> str:
+def run_identity(config: dict[str, Any], bank_digest: str, files: Mapping[str, str] | None = None) -> str:
     """Hash of a resolved configuration without `EXCLUDED`, and of the data.
 
     Args:
         config: the resolved configuration, as plain values.
         bank_digest: digest of the feature bank's manifest.
+        files: what `file_digests` says of the configuration.
+
+    Raises:
+        TypeError: the configuration holds what JSON does not know.
     """
-    text = json.dumps({"config": identifying(config), "bank": bank_digest}, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:LENGTH]
+    parts = {"config": identifying(config), "bank": bank_digest} | ({"files": files} if files else {})
+    return hashlib.sha256(_json(parts)).hexdigest()[:LENGTH]
 
 
 def identifying(config: dict[str, Any]) -> dict[str, Any]:
-    """The part of a configuration that can change a result: all but `EXCLUDED`."""
-    return _without(config, EXCLUDED)
+    """The part of a configuration that can change a result: all but `EXCLUDED`, and `NEWER` keys at work."""
+    return _without(config)
 
 
-def _without(node: Any, excluded: tuple[str, ...], path: str = "") -> Any:
+def file_digests(config: dict[str, Any]) -> dict[str, str]:
+    """Digests of the contents of all `FILES` that a resolved configuration names, by their keys.
+
+    Raises:
+        MissingFileError: one of them does not exist.
+        UserError: one of them cannot be read.
+    """
+    digests = {}
+    for key in FILES:
+        section, name = key.split(".")
+        node = config.get(section)
+        if isinstance(node, dict) and isinstance(file := node.get(name), str):
+            digests[key] = _digest(Path(file), key)
+    return digests
+
+
+def _digest(place: Path, key: str) -> str:
+    if not place.exists():
+        raise MissingFileError(f"There is no file {place}, which {key} names.")
+    files = sorted(file for file in place.rglob("*") if file.is_file()) if place.is_dir() else [place]
+    try:
+        contents = {file.relative_to(place).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+    except OSError as error:
+        raise UserError(f"{place}, which {key} names, cannot be read: {error.strerror}.") from error
+    return hashlib.sha256(_json(contents)).hexdigest()
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+
+
+def _without(node: Any, path: str = "") -> Any:
     if not isinstance(node, dict):
         return node
     children = {key: f"{path}.{key}".lstrip(".") for key in node}
-    return {key: _without(node[key], excluded, child) for key, child in children.items() if child not in excluded}
+    return {
+        key: _without(node[key], child)
+        for key, child in children.items()
+        if child not in EXCLUDED and not (child in NEWER and node[key] == NEWER[child])
+    }

@@ -3,6 +3,7 @@
 import importlib.metadata
 import json
 import platform
+import re
 import resource
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from typing import Any
 import torch
 
 from mmcse import __version__
-from mmcse.errors import UserError
+from mmcse.errors import UserError, one_line
 from mmcse.files import write_json
 
 RECORD_FORMAT = 1
@@ -33,8 +34,9 @@ def read_record(folder: Path) -> dict[str, Any] | None:
         record = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise UserError(f"{file} cannot be read as a record of a run: {error}. Move it away to run anew.") from error
+    except (OSError, ValueError, RecursionError) as error:
+        reason = one_line(error)
+        raise UserError(f"{file} cannot be read as a record of a run: {reason}. Move it away to run anew.") from error
     if not isinstance(record, dict) or not isinstance(record.get("format"), int):
         raise UserError(f"{file} is not a record of a run: it has no format number. Move it away to run anew.")
     if record["format"] > RECORD_FORMAT:
@@ -67,7 +69,13 @@ def environment() -> dict[str, Any]:
 
 
 def peak_memory() -> int:
-    """Largest resident memory of this process so far, in bytes."""
+    """Largest resident memory of this process so far, in bytes.
+
+    On Linux not by `getrusage`: there a process starts with the peak of the one that started it.
+    """
+    status = Path("/proc/self/status")
+    if status.is_file() and (peak := re.search(r"VmHWM:\s+(\d+) kB", status.read_text())):
+        return int(peak[1]) * 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 

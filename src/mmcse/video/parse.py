@@ -19,7 +19,7 @@ from torch import Tensor
 from mmcse.data.manifest import FEATURES, Kind
 from mmcse.errors import UserError
 from mmcse.evaluate import read_checkpoint, rebuild
-from mmcse.evaluation.decode import decode
+from mmcse.evaluation.decode import decode, gate_thresholds
 from mmcse.progress import progress_bar
 from mmcse.video.decode import declared_duration
 from mmcse.video.events import NOTES, Parsing
@@ -101,6 +101,7 @@ class FileParser:
         self.network = rebuild(card, weights).eval()
         self.gate = card["evaluation"]["gate"]
         self.threshold = card["evaluation"]["threshold"] if threshold is None else threshold
+        self.gate_threshold = gate_thresholds(self.threshold, card["evaluation"])
         asked = tuple(card["model"][f"{stream}_dim"] for stream in FEATURES)
         features = features or features_of(asked)
         T = card["model"]["num_segments"]
@@ -148,7 +149,7 @@ class FileParser:
             *merged[1:],
             gate=self.gate,
             threshold=self.threshold,
-            gate_threshold=self.threshold,
+            gate_threshold=self.gate_threshold,
         )
         present = torch.cat(decided, dim=1) & torch.tensor(tracks)[:, None]  # (S, 2, K)
         return Parsing(

@@ -1,0 +1,231 @@
+"""What is timed, part by part: both ways in turns."""
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import lightning as L
+import torch
+from hydra.utils import instantiate
+
+from mmcse.application import quieten_lightning
+from mmcse.benchmark.memory import training_memory
+from mmcse.benchmark.timing import take_turns
+from mmcse.benchmark.ways import (
+    PRECISIONS,
+    Precision,
+    Sizes,
+    Way,
+    build,
+    inference,
+    literal_modules,
+    random_batch,
+    recipe,
+    training_step,
+)
+from mmcse.data import FeatureBank, simulated_bank
+from mmcse.data.datamodule import AVVPDataModule
+from mmcse.evaluation.metric import ParsingMetric
+from mmcse.parser import VideoParser
+
+WAYS: tuple[Way, ...] = ("literal", "ours")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scale:
+    """How much is measured."""
+
+    sizes: Sizes = field(default_factory=Sizes)
+    """Of networks and batches."""
+    evaluated: int = 1200
+    """Videos of the evaluation and the metric; LLP's test split has as many."""
+    loaded: int = 640
+    """Videos of the loader."""
+    matrix: int = 2048
+    """Rows and columns of the matrices whose product gives the machine's rate."""
+    repeats: int = 15
+    """Rounds of what takes a second or two."""
+    slow_repeats: int = 3
+    """Rounds of what takes a minute."""
+    warm_up: int = 1
+    """Rounds before them that do not count."""
+
+
+QUICK = Scale(
+    sizes=Sizes(videos=4, num_layers=1, micro_batch=2),
+    evaluated=6,
+    loaded=8,
+    matrix=256,
+    repeats=2,
+    slow_repeats=1,
+    warm_up=0,
+)
+"""Only to see that it works."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A part that was measured in several ways.
+
+    `costs` are seconds, or bytes where `unit` says so; the n-th of all ways belong to the same round. `pairs` name the
+    ways whose ratio is of interest, the slow one first; `videos` are those that a measurement covers, where it does.
+    """
+
+    part: str
+    costs: Mapping[str, Sequence[float]]
+    pairs: list[tuple[str, str]]
+    videos: int | None = None
+    unit: str = "s"
+
+
+def comparisons(scale: Scale) -> Iterator[tuple[str, Callable[[], list[Comparison]]]]:
+    """Every part by name, and what measures it."""
+    yield "peak memory", lambda: [_memory(scale)]
+    yield "training step", lambda: [_training(scale)]
+    yield "inference", lambda: [_inference(scale, videos) for videos in (1, scale.sizes.videos)]
+    yield "evaluation, loader and metric", lambda: list(_on_data(scale))
+    yield "start-up", lambda: [_start_up(scale)]
+
+
+def _name(way: Way, precision: Precision) -> str:
+    return f"{way}, {precision}"
+
+
+_COMPARED: tuple[tuple[Precision, Precision], ...] = (
+    ("float32", "float32"),
+    ("float32", "bfloat16"),
+    ("bfloat16", "bfloat16"),
+)
+_PAIRS = [(_name("literal", slow), _name("ours", fast)) for slow, fast in _COMPARED]
+
+
+def _training(scale: Scale) -> Comparison:
+    sizes, batch = scale.sizes, random_batch(scale.sizes)
+    steps = {
+        _name(way, precision): training_step(
+            build(way, sizes), batch, precision, sizes.micro_batch if way == "ours" else None
+        )
+        for precision in PRECISIONS
+        for way in WAYS
+    }
+    return Comparison("training step", take_turns(steps, scale.repeats, scale.warm_up), _PAIRS, sizes.videos)
+
+
+def _inference(scale: Scale, videos: int) -> Comparison:
+    sizes = replace(scale.sizes, videos=videos)
+    batch, networks = random_batch(sizes), {way: build(way, sizes) for way in WAYS}
+    passes = {_name(w, p): inference(networks[w], batch, p) for p in PRECISIONS for w in WAYS}
+    return Comparison(
+        f"inference, batch {videos}", take_turns(passes, 2 * scale.repeats, scale.warm_up), _PAIRS, videos
+    )
+
+
+def _memory(scale: Scale) -> Comparison:
+    costs = {
+        _name(way, p): [training_memory(way, p, scale.sizes)["step"] for _ in range(scale.slow_repeats)]
+        for p in PRECISIONS
+        for way in WAYS
+    }
+    return Comparison("peak memory of training, more than before", costs, _PAIRS, unit="bytes")
+
+
+def _on_data(scale: Scale) -> Iterator[Comparison]:
+    """What needs videos on disk: they lie in the system's cache, where a second epoch finds them too."""
+    _, literal, _ = literal_modules()
+    with tempfile.TemporaryDirectory(prefix="mmcse-bench-") as place:
+        folder = Path(place)
+        bank = simulated_bank(folder / "bank", train=scale.loaded, val=1, test=scale.evaluated)
+        for split in ("train", "test"):
+            literal.write_video_files(bank.split(split), folder / split)
+        yield _loader(scale, bank, folder / "train")
+        yield _metric(scale, bank)
+        yield _evaluation(scale, bank, folder / "test")
+
+
+def _loader(scale: Scale, bank: FeatureBank, files: Path) -> Comparison:
+    _, literal, _ = literal_modules()
+    batch = scale.sizes.videos
+    loaders = {
+        "literal": literal.literal_loader(literal.LiteralDataset(files, len(bank.classes)), batch),
+        "ours": AVVPDataModule(bank, batch_size=batch).train_dataloader(),
+    }
+    epochs = {name: lambda loader=loader: [None for _ in loader] for name, loader in loaders.items()}
+    return Comparison(
+        "loader", take_turns(epochs, scale.slow_repeats, scale.warm_up), [("literal", "ours")], scale.loaded
+    )
+
+
+def _metric(scale: Scale, bank: FeatureBank) -> Comparison:
+    """Pseudo labels as predictions: about as many events as a parser finds."""
+    _, literal, oracle = literal_modules()
+    arrays = bank.split("test").arrays
+    names = ("pseudo_audio", "pseudo_visual", "true_audio", "true_visual")
+    numbers = [arrays[name].astype(float) for name in names]
+    booleans = [arrays[name] > 0 for name in names]
+    tensors = [torch.from_numpy(array) for array in booleans]
+
+    def ours() -> None:
+        metric = ParsingMetric(len(bank.classes))
+        for pieces in zip(*(tensor.split(scale.sizes.videos) for tensor in tensors), strict=True):
+            metric.update(*pieces)
+        metric.compute()
+
+    ways = {
+        "literal": lambda: literal.literal_scores(*numbers),
+        "oracle of the tests": lambda: oracle.oracle_scores(*booleans),
+        "ours": ours,
+    }
+    pairs = [(slow, "ours") for slow in ways if slow != "ours"]
+    return Comparison("metric", take_turns(ways, scale.slow_repeats, scale.warm_up), pairs, scale.evaluated)
+
+
+def _evaluation(scale: Scale, bank: FeatureBank, files: Path) -> Comparison:
+    _, literal, _ = literal_modules()
+    sizes = replace(scale.sizes, widths=tuple(bank.dims.values()), num_classes=len(bank.classes))
+    dataset, network = literal.LiteralDataset(files, len(bank.classes), maps=False), build("literal", sizes)
+    ways = {_name("literal", "float32"): lambda: literal.literal_evaluation(network, dataset)}
+    for precision in PRECISIONS:
+        ways[_name("ours", precision)] = _tested(build("ours", sizes), bank, sizes.videos, precision)
+    pairs = [(slow, fast) for slow, fast in _PAIRS if slow in ways]
+    return Comparison("whole evaluation", take_turns(ways, scale.slow_repeats, scale.warm_up), pairs, scale.evaluated)
+
+
+def _tested(network: torch.nn.Module, bank: FeatureBank, batch: int, precision: Precision) -> Callable[[], object]:
+    """A test as `mmcse eval` runs it."""
+    config = recipe()
+    parser = VideoParser(network, lambda out, batch: {}, len(bank.classes), gate=config.evaluation.gate)
+    loader = AVVPDataModule(bank, eval_batch_size=batch).test_dataloader()
+    quieten_lightning()
+    numbers = "32-true" if precision == "float32" else "bf16-mixed"
+    options = {"enable_checkpointing": False, "enable_progress_bar": False, "accelerator": "cpu", "precision": numbers}
+    trainer: L.Trainer = instantiate(config.trainer, **options)
+    return lambda: trainer.test(parser, loader, verbose=False)
+
+
+def _start_up(scale: Scale) -> Comparison:
+    commands = {
+        "python": ["-c", "pass"],
+        "python -c 'import torch'": ["-c", "import torch"],
+        "mmcse --help": ["-m", "mmcse", "--help"],
+        "mmcse train --cfg job": ["-m", "mmcse", "train", "--cfg", "job"],
+    }
+    starts = {
+        name: lambda words=words: subprocess.run([sys.executable, *words], capture_output=True, check=True)
+        for name, words in commands.items()
+    }
+    return Comparison("start-up", take_turns(starts, scale.slow_repeats, scale.warm_up), [])
+
+
+@contextmanager
+def thread_count(threads: int | None) -> Iterator[None]:
+    """That many threads for PyTorch, and as many as before afterwards."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

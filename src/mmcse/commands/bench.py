@@ -1,0 +1,145 @@
+"""`mmcse bench`: speed and memory against the literal implementation, and how they grow."""
+
+import argparse
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from mmcse.commands.shared import Subcommands
+
+
+def add(commands: Subcommands) -> None:
+    """Define the command."""
+    parser = commands.add_parser(
+        "bench",
+        help="measure speed and memory against the literal implementation (in a checkout)",
+        description="Measure training step, inference, evaluation, loader, metric, start-up and memory, each in turns "
+        "with the literal implementation of the tests, and what a training step has to compute at least. Takes about "
+        "half an hour, or seconds with --quick; the machine should do nothing else.",
+        epilog="example: mmcse bench --threads 2 --out benchmarks",
+    )
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--growth", action="store_true", help="instead: cost against videos, segments, classes, layers")
+    what.add_argument("--full-preset", action="store_true", help="instead: memory and loader on 10,000 videos (1 GB)")
+    what.add_argument("--jobs", action="store_true", help="instead: two trainings at once, or in turn with two threads")
+    parser.add_argument("--quick", action="store_true", help="tiny sizes, only to see that it works")
+    parser.add_argument("--threads", type=int, help="threads (default: PyTorch's choice)")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="also keep every single time in DIR, and write its page README.md anew"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Measure, print a summary, and write what was asked for."""
+    from mmcse.benchmark.machine import BUSY, load_average, machine
+    from mmcse.benchmark.page import summary, write_page
+    from mmcse.benchmark.parts import thread_count
+    from mmcse.benchmark.ways import literal_modules
+    from mmcse.errors import UserError
+    from mmcse.files import write_json
+
+    if arguments.threads is not None and arguments.threads < 1:
+        raise UserError(f"--threads is {arguments.threads}; expected 1 or more.")
+    literal_modules()  # before anything is measured: only a checkout has them
+    kind = next((kind for kind in _MEASURE if getattr(arguments, kind, False)), "ratios")
+    if (load := load_average()) > BUSY:
+        print(f"mmcse: The machine is busy (load {load:.1f}); times will not be worth much.", file=sys.stderr)
+    with thread_count(arguments.threads):
+        about = machine()
+        results: dict[str, Any] = {"machine": about, "quick": arguments.quick, **_MEASURE[kind](arguments)}
+    about["load_at_end"] = load_average()
+    print(summary(kind, results))
+    if arguments.out:
+        write_json(arguments.out / f"{kind}.json", results)
+        print(f"\n{write_page(arguments.out)}")
+    return 0
+
+
+def _ratios(arguments: argparse.Namespace) -> Mapping[str, Any]:
+    from dataclasses import asdict
+
+    from mmcse.benchmark.floor import profile_step
+    from mmcse.benchmark.machine import rates
+    from mmcse.benchmark.parts import QUICK, Scale, comparisons
+    from mmcse.benchmark.ways import PRECISIONS, build, largest_difference, random_batch, training_step
+
+    scale = QUICK if arguments.quick else Scale()
+    sizes = scale.sizes
+    measured = [asdict(c) for name, measure in comparisons(scale) for c in _announced(name, measure)]
+    step = {p: training_step(build("ours", sizes), random_batch(sizes), p, sizes.micro_batch) for p in PRECISIONS}
+    return {
+        "scale": asdict(scale),
+        "comparisons": measured,
+        "difference": largest_difference(sizes),
+        "rates": _announced("rates of the machine", lambda: rates(scale.matrix, scale.repeats)),
+        "floor": _announced("floor", lambda: {p: _plain(profile_step(s, scale.slow_repeats)) for p, s in step.items()}),
+    }
+
+
+def _growth(arguments: argparse.Namespace) -> Mapping[str, Any]:
+    from dataclasses import replace
+
+    from mmcse.benchmark.growth import AXES, QUICK_AXES, grow, map_bytes
+    from mmcse.benchmark.page import FIGURE, growth_figure
+    from mmcse.benchmark.ways import Sizes, recipe
+
+    axes, repeats = (QUICK_AXES, 2) if arguments.quick else (AXES, 5)
+    growth = {name: _announced(name, measure) for name, measure in grow(axes, repeats)}
+    large = Sizes(num_classes=400)
+    heads = recipe().model.num_heads
+    maps = {
+        "example": f"B {large.videos}, T {large.num_segments}, K {large.num_classes}, L {large.num_layers}",
+        "bytes": map_bytes(replace(large, micro_batch=None), heads),
+        "piece": large.micro_batch,
+        "of_piece": map_bytes(large, heads),
+    }
+    if arguments.out:
+        from mmcse.figures.style import save_figure
+
+        save_figure(growth_figure(growth), arguments.out / FIGURE)
+    return {"growth": growth, "maps": maps, "figure": arguments.out is not None}
+
+
+def _full_preset(arguments: argparse.Namespace) -> Mapping[str, Any]:
+    import tempfile
+
+    from mmcse.benchmark.full_preset import measure_full_preset
+    from mmcse.data import simulated_bank
+
+    with tempfile.TemporaryDirectory(prefix="mmcse-bench-") as place:
+        bank = simulated_bank(Path(place) / "bank", preset="smoke" if arguments.quick else "full")
+        return {"full": _announced("full preset", lambda: measure_full_preset(bank))}
+
+
+def _jobs(arguments: argparse.Namespace) -> Mapping[str, Any]:
+    import tempfile
+
+    from mmcse.benchmark.jobs import measure_jobs
+    from mmcse.data import simulated_bank
+
+    with tempfile.TemporaryDirectory(prefix="mmcse-bench-") as place:
+        bank = simulated_bank(Path(place) / "bank", preset="smoke" if arguments.quick else "small")
+        overrides, repeats = (["model.num_layers=1"], 1) if arguments.quick else ([], 3)
+        runs = Path(place) / "runs"
+        return {"costs": _announced("jobs", lambda: measure_jobs(bank, runs, overrides, repeats))}
+
+
+_MEASURE: Mapping[str, Callable[[argparse.Namespace], Mapping[str, Any]]] = {
+    "growth": _growth,
+    "full_preset": _full_preset,
+    "jobs": _jobs,
+    "ratios": _ratios,
+}
+
+
+def _announced(name: str, measure: Callable[[], Any]) -> Any:
+    print(f"measuring: {name}", file=sys.stderr, flush=True)
+    return measure()
+
+
+def _plain(floor: Mapping[str, Any]) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    return {"parts": [asdict(part) for part in floor["parts"]], "outside": floor["outside"]}

@@ -1,0 +1,101 @@
+"""The page on the methods of the suite: what is reproduced of each, how to train it, where it is not as its paper."""
+
+from functools import cache
+from typing import Any
+
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from mmcse.configuration import compose_config, experiment_folder
+from mmcse.models import count_parameters
+from mmcse.runs.paper import PaperRow, paper_tables
+
+_HEAD = """\
+# Model zoo
+
+Written by `mmcse report --model-zoo docs/model-zoo.md`; do not edit. CI checks that it is what configurations and tests
+say.
+
+Every method has its network, its losses and label rules, its recipe, its gate and its rule of selection, on the data
+path, the evaluator and the statistics that all of them share. "Reproduced" is what tests hold against numbers of the
+authors' own code, for the same weights and inputs; that training leads to the paper's scores is **not shown here**: it
+needs LLP's features. Parameters are those of inference on VGGish/ResNet-152 features (of LSLD, as its row of Table 1).
+"""
+
+_SWITCHES = """\
+## Where released code and paper differ
+
+The released behaviour is the default, but for selection on test. A switch has the other.
+"""
+
+
+def zoo() -> dict[str, Any]:
+    """What is known of the methods, as `experiments/zoo.yaml` has it."""
+    return OmegaConf.to_container(OmegaConf.load(experiment_folder() / "zoo.yaml"))  # type: ignore[return-value]
+
+
+def model_zoo() -> str:
+    """The page, in Markdown; the same configurations give the same bytes."""
+    content = zoo()
+    lines = [_HEAD, _row("method", "paper", "reproduced", "to", "parameters", "paper's Avg", "licence of the original")]
+    lines += [_row(*["---"] * 7)]
+    for method in content["methods"]:
+        lines.append(
+            _row(
+                method["label"],
+                method["paper"],
+                f"{method['reproduced']} (`{method['test']}`)",
+                content["tolerance"] if "golden" in method["test"] else "-",
+                f"{_parameters(_rows(method)[0]):,}",
+                ", ".join(f"{row.values[-1]}" for row in _rows(method)),
+                method["licence"],
+            )
+        )
+    lines += ["", "Commands, given LLP's features; `mmcse train model=NAME` trains a method on simulated ones.", ""]
+    lines += [_row("method", "model", "command"), _row(*["---"] * 3)]
+    for method in content["methods"]:
+        commands = "<br>".join(f"`mmcse train experiment={_experiment(row)} ...`" for row in _rows(method))
+        stages = _config(_rows(method)[0]).stages
+        more = f" (first: {', '.join(map(str, stages))})" if stages else ""
+        lines.append(_row(method["label"], f"`{method['model']}`", commands + more))
+    lines += ["", "`...` stands for `data.bank.features=FEATURES data.bank.annotations=ANNOTATIONS`.", "", _SWITCHES]
+    lines += [_row("method", "released", "switch", "then"), _row(*["---"] * 4)]
+    lines += [
+        _row(method["label"], switch["released"], f"`{switch['switch']}`", switch["instead"])
+        for method in content["methods"]
+        for switch in method.get("switches", ())
+    ]
+    return "\n".join((*lines, ""))
+
+
+def _rows(method: dict[str, Any]) -> list[PaperRow]:
+    return [paper_tables()[table].rows[row] for table, row in (name.split("/") for name in method["rows"])]
+
+
+def _experiment(row: PaperRow) -> str:
+    """The experiment that is called like the row, of several that are the same."""
+    return next((name for name in row.runs if name.endswith(f"/{row.name}")), row.runs[0])
+
+
+@cache
+def _config(row: PaperRow) -> DictConfig:
+    return compose_config("train", [f"experiment={_experiment(row)}"])
+
+
+def _parameters(row: PaperRow) -> int:
+    """Parameters at inference of an experiment's network."""
+    with torch.device("meta"):  # without memory
+        network = instantiate(
+            _config(row).model,
+            audio_dim=128,
+            visual_dim=2048,
+            motion_dim=512,
+            num_classes=25,
+            num_segments=10,
+        )
+    return count_parameters(network)[0]
+
+
+def _row(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"

@@ -1,0 +1,38 @@
+"""MM-CSE on MM-Pyramid's encoder: both parts are used as they are, in the order that the module states."""
+
+import torch
+
+from golden_zoo import small, small_videos
+from mmcse.models import MMCSE, MMCSEPyramid, count_parameters
+from mmcse.models.frontend import FrontEnd
+from mmcse.models.mmpyramid import PyramidEncoder
+from mmcse.objectives import MMCSEObjective
+
+SIZES = {"class_dim": 4, "num_heads": 2, "num_layers": 1, "feedforward_dim": 6}
+
+
+def test_it_is_mmcse_whose_holistic_features_the_encoder_has_seen():
+    network, batch = small(MMCSEPyramid, 5, 3, num_levels=2, **SIZES), small_videos(5, 3)
+    bare = small(MMCSE, 5, 3, **SIZES)
+    own = network.state_dict()
+    bare.load_state_dict({name: own[name] for name in bare.state_dict()})
+    out = network(batch.audio, batch.visual, batch.motion)
+    encoded = network.front_end.encoder(*FrontEnd.forward(network.front_end, batch.audio, batch.visual, batch.motion))
+    bare.front_end.forward = lambda *_: encoded
+    expected = bare(batch.audio, batch.visual, batch.motion)
+    assert torch.equal(out.segment_logits, expected.segment_logits)
+    assert torch.equal(out.holistic, expected.holistic)
+
+
+def test_its_parameters_are_those_of_both():
+    network = small(MMCSEPyramid, 5, 3, num_levels=3, **SIZES)
+    both = sum(count_parameters(small(MMCSE, 5, 3, **SIZES)))
+    both += sum(parameter.numel() for parameter in PyramidEncoder(8, 3, 2, 6).parameters())
+    assert sum(count_parameters(network)) == both
+
+
+def test_training_reaches_every_parameter():
+    torch.manual_seed(0)
+    network, batch = small(MMCSEPyramid, 6, 3, num_levels=2, **SIZES).train(), small_videos(6, 3, count=8)
+    MMCSEObjective()(network(batch.audio, batch.visual, batch.motion), batch)["total"].backward()
+    assert [name for name, p in network.named_parameters() if p.grad is None or not p.grad.any()] == []

@@ -1,0 +1,63 @@
+"""What makes two runs the same: files by their content, and keys that were added later only where they are at work."""
+
+import pytest
+from omegaconf import OmegaConf
+
+import tiny
+from mmcse.configuration import compose_config
+from mmcse.errors import MissingFileError
+from mmcse.runs.collect import result_of
+from mmcse.runs.identity import FILES, NEWER, file_digests, identifying, run_identity
+from runs_made_up import record
+
+
+def plain(*overrides):
+    return OmegaConf.to_container(compose_config("train", [*tiny.data("somewhere"), *overrides]), resolve=True)
+
+
+def test_newer_keys_count_only_where_they_are_at_work():
+    config = plain()
+    before = identifying(config)
+    assert not {key.split(".")[-1] for key in NEWER} & {*before, *before["evaluation"]}
+    assert run_identity(config, "digest") == run_identity(plain("evaluation.gate_threshold=null"), "digest")
+    others = [plain("evaluation.gate_threshold=0.4"), plain("evaluation.select_on_test=true"), plain("+rates.a=1")]
+    assert len({run_identity(other, "digest") for other in [config, *others]}) == 4
+
+
+def test_the_identity_of_the_paper_s_recipe_stays():
+    """Results that were collected since depend on it."""
+    assert run_identity(plain(), "digest") == "c8c9b59b24"
+
+
+def test_files_count_by_what_is_in_them(tmp_path):
+    one, two, other = (tmp_path / name for name in ("one.tsv", "two.tsv", "other.tsv"))
+    one.write_text("a"), two.write_text("a"), other.write_text("b")
+    configs = [plain(f"data.label_changes={file}") for file in (one, two, other)]
+    first, second, third = (run_identity(config, "digest", file_digests(config)) for config in configs)
+    assert first == second != third
+    assert run_identity(plain(), "digest", file_digests(plain())) == run_identity(plain(), "digest") != first
+
+
+def test_folders_count_by_all_files_in_them(tmp_path):
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels" / "a.npy").write_bytes(b"a")
+    config = plain(f"data.segment_labels={tmp_path / 'labels'}")
+    before = file_digests(config)
+    (tmp_path / "labels" / "a.npy").rename(tmp_path / "labels" / "b.npy")
+    assert file_digests(config) != before
+    assert list(before) == ["data.segment_labels"]
+    assert set(before) <= set(FILES)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(MissingFileError, match=r"which data\.label_changes names"):
+        file_digests(plain(f"data.label_changes={tmp_path / 'gone.tsv'}"))
+
+
+def test_collected_results_tell_given_files_from_those_of_stages():
+    made_up = record()
+    assert "files" not in result_of(made_up)["config"]
+    made_up["files"] = {"data.label_changes": "abc"}
+    assert result_of(made_up)["config"]["files"] == {"data.label_changes": "abc"}
+    made_up["config"]["stages"] = {"base": {"feeds": "data.label_changes"}}
+    assert "files" not in result_of(made_up)["config"]

@@ -1,0 +1,141 @@
+"""Which epoch is kept and tested: the last one, the best on validation, on test as published, and DHHN's pair."""
+
+import csv
+import json
+
+import pytest
+import torch
+
+import mmcse.parser
+import tiny
+from mmcse.configuration import compose_config
+from mmcse.data import AVVPDataModule
+from mmcse.errors import UserError
+from mmcse.evaluate import evaluate, prepare_evaluation, read_checkpoint
+from mmcse.evaluation.thresholds import search_visual_thresholds
+from mmcse.models import DHHNPair
+from mmcse.runs.collect import result_of
+from mmcse.runs.tables import settings_of
+from mmcse.train import summary, train
+
+pytestmark = pytest.mark.slow
+
+
+def run_of(bank, root, *chosen):
+    chosen = (*chosen, *tiny.data(bank), *tiny.TRAINING, "stages=none", "trainer.max_epochs=3")
+    return train(compose_config("train", [*chosen, *tiny.method(*chosen), f"run.root={root}"]))
+
+
+def scores(run, split="test"):
+    checkpoint = run.folder / "checkpoints" / "best.ckpt"
+    overrides = [f"checkpoint={checkpoint}", f"split={split}", "trainer.accelerator=cpu"]
+    return evaluate(compose_config("eval", overrides))["scores"]
+
+
+def rows(run):
+    with open(run.folder / "history.csv", newline="") as file:
+        return [{name: float(cell) for name, cell in row.items() if cell} for row in csv.DictReader(file)]
+
+
+def test_the_last_epoch_is_kept_where_it_is_the_rule(smoke_bank, tmp_path):
+    run = run_of(smoke_bank, tmp_path, "model=ma")
+    assert run.record["selection"] == {"rule": "last epoch", "epoch": 3}
+    best, last = (read_checkpoint(run.folder / "checkpoints" / name)[1] for name in ("best.ckpt", "last.ckpt"))
+    assert all(torch.equal(tensor, last[name]) for name, tensor in best.items())
+    assert scores(run, "val") == run.record["scores"]["val"]
+
+
+@pytest.fixture(scope="module")
+def published(smoke_bank, tmp_path_factory):
+    root = tmp_path_factory.mktemp("runs")
+    return run_of(smoke_bank, root, "model=cvcms", "evaluation.select_on_test=true", "optimizer.lr=3e-3")
+
+
+def test_selection_on_test_marks_everything(published):
+    assert "TEST" in published.record["selection"]["rule"]
+    assert "SELECTED ON TEST" in summary(published)
+    best = max(rows(published), key=lambda row: row["val/event/Type"])
+    assert published.record["selection"]["epoch"] == best["epoch"]
+    for name, score in published.record["scores"]["test"].items():
+        assert score == pytest.approx(best[f"val/{name}"], abs=1e-9)  # it validated on the test videos
+    assert settings_of(result_of(published.record))["evaluation.select_on_test"] is True
+
+
+def test_a_checkpoint_that_was_selected_on_test_is_validated_on_validation(published, smoke_bank):
+    assert scores(published, "val") != published.record["scores"]["val"]
+    assert scores(published) == published.record["scores"]["test"]
+
+
+def test_the_pair_of_dhhn_is_the_best_epoch_of_each_modality(smoke_bank, tmp_path):
+    run = run_of(smoke_bank, tmp_path, "model=dhhn", "optimizer.lr=3e-3")
+    _, parser, *_ = prepare_evaluation(
+        compose_config("eval", [f"checkpoint={run.folder / 'checkpoints' / 'best.ckpt'}", "trainer.accelerator=cpu"])
+    )
+    assert isinstance(parser.network, DHHNPair)
+    for modality, letter in (("audio", "A"), ("visual", "V")):
+        values = [(row[f"val/segment/{letter}"] + row[f"val/event/{letter}"]) / 2 for row in rows(run)]
+        found = run.record["selection"]["pair"][modality]
+        assert found == {"epoch": values.index(max(values)) + 1, "value": max(values)}
+        kept = read_checkpoint(run.folder / "checkpoints" / f"{modality}.ckpt")[1]
+        own = parser.network.get_submodule(f"{modality}_parser").state_dict()
+        assert all(torch.equal(tensor, kept[f"parser.{name}"]) for name, tensor in own.items())
+        at_best = rows(run)[values.index(max(values))]
+        assert run.record["scores"]["val"][f"segment/{letter}"] == pytest.approx(at_best[f"val/segment/{letter}"])
+    assert scores(run) == run.record["scores"]["test"]
+
+
+def test_a_pair_of_anything_else_is_refused(smoke_bank, tmp_path):
+    with pytest.raises(UserError, match="test_pair is for the network of DHHN, not for HAN"):
+        run_of(smoke_bank, tmp_path, "model=han", "evaluation.test_pair=true")
+
+
+@pytest.mark.parametrize("after", [1, 9])
+def test_thresholds_are_searched_on_validation_on_an_early_state(smoke_bank, tmp_path, after):
+    run = run_of(smoke_bank, tmp_path, "model=cmpae", "optimizer.lr=3e-3", f"evaluation.search_thresholds={after}")
+    folder = run.folder / "checkpoints"
+    assert torch.load(folder / "early.ckpt", weights_only=True)["epoch"] == min(after, 3) - 1
+    _, parser, *_ = prepare_evaluation(
+        compose_config("eval", [f"checkpoint={folder / 'early.ckpt'}", "trainer.accelerator=cpu"])
+    )
+    videos = AVVPDataModule(smoke_bank).bank.split("val")
+    batch = videos.gather(torch.arange(len(videos)).numpy())
+    with torch.no_grad():
+        out = parser.eval()(batch.audio, batch.visual, batch.motion)
+    expected = search_visual_thresholds(
+        (out.segment_prob[:, :, 1] >= 0.25).numpy(), out.visual_prob.numpy(), (batch.true_visual > 0).numpy()
+    )
+    assert run.record["visual_thresholds"] == expected.tolist()
+    assert set(expected) - {0.7}  # the search has something to choose
+    assert scores(run) == run.record["scores"]["test"]
+    assert json.loads((run.folder / "result.json").read_text())["visual_thresholds"] == expected.tolist()
+
+
+def test_an_interrupted_run_keeps_its_pair(smoke_bank, tmp_path, monkeypatch):
+    whole = run_of(smoke_bank, tmp_path / "whole", "model=dhhn", "optimizer.lr=3e-3")
+    step = mmcse.parser.VideoParser.training_step
+
+    def stopping(self, batch, batch_idx):
+        if self.current_epoch == 2:
+            raise KeyboardInterrupt
+        return step(self, batch, batch_idx)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(mmcse.parser.VideoParser, "training_step", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            run_of(smoke_bank, tmp_path / "broken", "model=dhhn", "optimizer.lr=3e-3")
+    resumed = run_of(smoke_bank, tmp_path / "broken", "model=dhhn", "optimizer.lr=3e-3")
+    assert resumed.record["selection"] == whole.record["selection"]
+    assert resumed.record["scores"] == whole.record["scores"]
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("evaluation.gate_threshold=2", "evaluation.gate_threshold is 2.0; expected a probability"),
+        ("evaluation.search_thresholds=0", "evaluation.search_thresholds is 0; expected an epoch"),
+        ("evaluation.select=latest", "Did you mean 'last'"),
+    ],
+)
+def test_impossible_selections_are_refused(smoke_bank, tmp_path, override, said):
+    with pytest.raises(UserError, match=said):
+        train(tiny.config(smoke_bank, tmp_path, override))

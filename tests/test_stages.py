@@ -1,0 +1,145 @@
+"""Methods of several stages: one command, a run for each stage, nothing done twice, nothing lost in between."""
+
+import json
+
+import numpy as np
+import pytest
+from omegaconf import OmegaConf
+
+import mmcse.artefacts
+import mmcse.parser
+import tiny
+from mmcse.configuration import compose_config
+from mmcse.data import AVVPDataModule
+from mmcse.data.label_changes import read_label_changes
+from mmcse.errors import UserError
+from mmcse.objectives.denoising import read_noise_ratios
+from mmcse.runs.record import read_record
+from mmcse.stages import stage_config
+from mmcse.train import train
+
+pytestmark = pytest.mark.slow
+
+METHODS = {
+    "jomold": ("noise_estimator", "objective.noise_ratios", "noise_ratios-*.json"),
+    "ma": ("ma_base", "data.label_changes", "label_changes-*.tsv"),
+}
+
+
+def config(bank, root, method, *overrides):
+    chosen = (f"model={method}", *tiny.data(bank), *tiny.TRAINING)
+    return compose_config("train", [*chosen, *tiny.method(*chosen), f"run.root={root}", *overrides])
+
+
+def only(folder, pattern):
+    [found] = folder.glob(pattern)
+    return found
+
+
+@pytest.fixture(scope="module", params=METHODS)
+def trained(request, smoke_bank, tmp_path_factory):
+    """A method, where its runs lie, and its last run."""
+    root = tmp_path_factory.mktemp("runs")
+    return request.param, root, train(config(smoke_bank, root, request.param))
+
+
+def test_every_stage_is_a_run_of_its_own_and_its_file_counts(trained, smoke_bank):
+    method, root, run = trained
+    stage, key, pattern = METHODS[method]
+    earlier = only(root / method / stage, "*-seed*")
+    assert read_record(earlier)["status"] == run.record["status"] == "ok"
+    assert read_record(earlier)["name"] == f"{method}/{stage}"
+    assert read_record(earlier)["config"]["stages"] is None
+    file = only(earlier, pattern)
+    assert OmegaConf.select(OmegaConf.create(run.record["config"]), key) == str(file)
+    assert list(run.record["files"]) == [key]
+    bank = AVVPDataModule(smoke_bank).bank
+    if method == "jomold":
+        ratios = read_noise_ratios(file)
+        assert ratios.audio.shape == (len(bank.classes),)
+        assert ratios.visual.any()  # what an estimator finds after an epoch is mostly noise
+    else:
+        videos = bank.split("train")
+        removed = read_label_changes(file, videos.ids, bank.classes, videos.arrays["weak"] > 0)
+        batch = AVVPDataModule(smoke_bank, label_changes=str(file)).train_dataloader().dataset[np.arange(len(videos))]
+        assert np.array_equal(batch.weak_audio.numpy(), (batch.weak.numpy() > 0) & ~removed.audio)
+        assert np.array_equal(batch.weak_visual.numpy(), (batch.weak.numpy() > 0) & ~removed.visual)
+
+
+def test_what_is_finished_is_not_repeated_and_moving_it_changes_no_identity(trained, smoke_bank, tmp_path, monkeypatch):
+    method, root, run = trained
+
+    def never(*_):
+        raise AssertionError("this was done before")
+
+    monkeypatch.setattr(mmcse.parser.VideoParser, "training_step", never)
+    monkeypatch.setattr(mmcse.artefacts, "_weak", never)  # both makers read the weak labels
+    assert train(config(smoke_bank, root, method)).folder == run.folder
+    root.rename(tmp_path / "moved")
+    assert train(config(smoke_bank, tmp_path / "moved", method)).folder.name == run.folder.name
+    (tmp_path / "moved").rename(root)
+
+
+@pytest.mark.parametrize("stopped_in", ["first stage", "making the file", "last stage"])
+def test_a_method_that_was_stopped_goes_on_to_the_same_bits(trained, smoke_bank, tmp_path, monkeypatch, stopped_in):
+    method, _, whole = trained
+    step = mmcse.parser.VideoParser.training_step
+
+    def stopping(self, batch, batch_idx):
+        first = batch.weak_audio is None and getattr(self.objective, "mean_over_videos", True)
+        if first == (stopped_in == "first stage") and self.current_epoch == (0 if first else 1):
+            raise KeyboardInterrupt
+        return step(self, batch, batch_idx)
+
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        if stopped_in == "making the file":
+            patch.setattr(mmcse.artefacts, "_weak", stopped)
+        else:
+            patch.setattr(mmcse.parser.VideoParser, "training_step", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            train(config(smoke_bank, tmp_path, method))
+    resumed = train(config(smoke_bank, tmp_path, method))
+    assert resumed.folder.name == whole.folder.name
+    assert resumed.record["scores"] == whole.record["scores"]
+    assert (resumed.folder / "history.csv").read_bytes() == (whole.folder / "history.csv").read_bytes()
+
+
+def test_other_settings_of_a_maker_make_another_file_from_the_same_training(trained, smoke_bank):
+    method, root, run = trained
+    stage, _, pattern = METHODS[method]
+    settings = {"jomold": "visual_threshold=0.1", "ma": "threshold=0.9"}[method]
+    other = train(config(smoke_bank, root, method, f"stages.{stage}.makes.{settings}"))
+    assert other.folder != run.folder
+    assert other.record["files"] != run.record["files"]
+    earlier = only(root / method / stage, "*-seed*")
+    assert len(list(earlier.glob(pattern))) == 2
+    next(file for file in earlier.glob(pattern) if str(file) in json.dumps(other.record["config"])).unlink()
+
+
+def test_a_stage_replaces_parts_and_merges_the_rest():
+    chosen = compose_config(
+        "train", ["model=cmpae", "data=bank", "data.bank=x", "trainer.accelerator=cpu", "rates={a: 1}"]
+    )
+    staged = stage_config(chosen, "noise_estimator")
+    assert staged.model == {"_target_": "mmcse.models.JoMoLD", "cross_attention": False}
+    assert (staged.data.bank, staged.data.batch_size, staged.trainer.accelerator) == ("x", 128, "cpu")
+    assert (staged.evaluation.threshold, staged.evaluation.gate_threshold) == (0.5, None)
+    assert staged.rates is None
+    assert staged.stages is None
+    assert chosen.model._target_ == "mmcse.models.CMPAE"
+
+
+@pytest.mark.parametrize(
+    ("stages", "said"),
+    [
+        ("{base: {changes: {}}}", r"stages.base has \['changes'\]; expected changes, feeds, file, makes"),
+        ("{base: 3}", "stages.base is 3; expected"),
+        ("{base: {changes: {}, makes: {}, file: x, feeds: model.hidden_dim}}", "feeds is 'model.hidden_dim'; expected"),
+    ],
+)
+def test_a_stage_that_is_none_is_refused(smoke_bank, tmp_path, stages, said):
+    with pytest.raises(UserError, match=said):
+        train(tiny.config(smoke_bank, tmp_path, f"++stages={stages}"))
