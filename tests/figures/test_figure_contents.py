@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_up_outputs import CLASSES, history, outputs
 from matplotlib.text import Text
 from sklearn.calibration import calibration_curve
 
+from made_up_outputs import CLASSES, history, outputs
 from mmcse.errors import UserError
 from mmcse.evaluation import per_class_scores
 from mmcse.figures import (

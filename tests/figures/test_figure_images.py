@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from made_up_outputs import CLASSES, history, outputs
 
+from made_up_outputs import CLASSES, history, outputs
 from mmcse.figures import (
     ablation_bars,
     class_scores,

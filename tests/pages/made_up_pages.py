@@ -4,7 +4,6 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 from made_up_outputs import outputs
-
 from mmcse.pages.report import report_page, report_tables
 from mmcse.runs.reported import ReportedRun
 from runs_made_up import record

@@ -4,9 +4,9 @@ import dataclasses
 
 import numpy as np
 import pytest
-from made_up_outputs import history, outputs
 from made_up_pages import HOSTILE, page, run
 
+from made_up_outputs import history, outputs
 from mmcse.figures import training_curves
 from mmcse.pages.drawings import drawing
 

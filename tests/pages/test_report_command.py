@@ -1,10 +1,10 @@
 """`mmcse report --html`: from run folders to a page, and what it says where something is not there."""
 
 import pytest
-from made_up_outputs import outputs
 from made_up_pages import Parsed
 
 import tiny
+from made_up_outputs import outputs
 from mmcse import cli
 from mmcse.runs.record import write_record
 from mmcse.train import train

@@ -10,9 +10,9 @@ from itertools import pairwise
 import jinja2
 import numpy as np
 import pytest
-from made_up_outputs import history, outputs
 from made_up_pages import HOSTILE, Parsed, page, run
 
+from made_up_outputs import history, outputs
 from mmcse.figures import class_scores, training_curves
 from mmcse.pages import render_page
 from mmcse.pages.drawings import drawing

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_up_outputs import outputs
 
+from made_up_outputs import outputs
 from mmcse.evaluation import SCORE_KEYS, parsing_scores
 from mmcse.pages.videos import NOT_A_NUMBER, decisions, video_data
 
