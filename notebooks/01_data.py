@@ -34,9 +34,9 @@ from mmcse.data.simllp.simulate import SimLLP
 from mmcse.data.simllp.storage import NOTE
 from mmcse.evaluation import find_events
 from mmcse.figures import new_figure, styled
-from mmcse.figures.style import BLUE, GREEN, ORANGE, display_names
+from mmcse.figures.style import BLUE, GREEN, ORANGE
 from mmcse.runs.render import HEADLINES
-from mmcse.vocabulary import LLP_CLASSES
+from mmcse.vocabulary import LLP_CLASSES, display_name
 
 
 # %%
@@ -92,7 +92,7 @@ def segments_by_class(parts, classes, *, kind, title):
     for name, (_, colour, hatch) in parts.items():
         axis.barh(range(len(classes)), counts[name][order], left=left, color=colour, hatch=hatch, label=name, **style)
         left += counts[name][order]
-    axis.set_yticks(range(len(classes)), np.array(display_names(classes))[order])
+    axis.set_yticks(range(len(classes)), [display_name(classes[k]) for k in order])
     axis.set_ylim(len(classes) - 0.5, -0.5)
     axis.set_xlabel("segments")
     axis.legend(loc="lower right")

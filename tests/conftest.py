@@ -1,6 +1,7 @@
 """Fixtures that every area of the tests shares."""
 
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -13,6 +14,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 REPOSITORY = Path(__file__).parents[1]
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+QUIET = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update")
 
 
 @pytest.fixture(scope="session")
@@ -29,3 +32,22 @@ def smoke_bank(tmp_path_factory) -> Path:
     """SimLLP's smallest preset, simulated once for all tests."""
     folder = tmp_path_factory.mktemp("simllp") / "smoke"
     return simulated_bank(folder, preset="smoke", progress=False).folder
+
+
+@pytest.fixture(scope="module")  # no longer: playwright keeps a loop of asyncio running as long
+def browser():
+    """A headless Chromium; where there is none the test is skipped, or fails if MMCSE_REQUIRE_BROWSER is 1."""
+    found = next(filter(None, map(shutil.which, BROWSERS)), None)
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        sync_playwright = None
+    if found is None or sync_playwright is None:
+        reason = "no browser: " + (f"none of {', '.join(BROWSERS)}" if found is None else "playwright is not installed")
+        if os.environ.get("MMCSE_REQUIRE_BROWSER") == "1":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=found, args=list(QUIET))
+        yield chromium
+        chromium.close()

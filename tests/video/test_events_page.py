@@ -1,7 +1,6 @@
 """The page that plays a video with its events, as a browser shows it."""
 
 import html.parser
-import os
 import shutil
 import time
 from dataclasses import replace
@@ -109,22 +108,6 @@ class TestFile:
 
 
 @pytest.fixture(scope="module")
-def chromium():
-    required = os.environ.get("MMCSE_REQUIRE_BROWSER") == "1"
-    sync_api = pytest.importorskip("playwright.sync_api", reason="no playwright") if not required else None
-    if sync_api is None:
-        from playwright import sync_api
-    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if program is None and not required:
-        pytest.skip("no Chromium on this machine")
-    flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=flags)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture(scope="module")
 def film(tmp_path_factory):
     from made_videos import make_video
 
@@ -133,7 +116,7 @@ def film(tmp_path_factory):
 
 
 @pytest.fixture
-def opened(chromium, film, tmp_path):
+def opened(browser, film, tmp_path):
     """The page in a browser; whatever the browser complains about fails the test."""
     complaints = []
     contexts = []
@@ -141,7 +124,7 @@ def opened(chromium, film, tmp_path):
     def open_page(video=film, width=1280, **options):
         file = film.parent / f"{tmp_path.name}.html"
         write_events_page(file, parsing(video), **options)
-        contexts.append(chromium.new_context(viewport={"width": width, "height": 800}))
+        contexts.append(browser.new_context(viewport={"width": width, "height": 800}))
         shown = contexts[-1].new_page()
         shown.on("console", lambda m: complaints.append(m.text) if m.type in ("error", "warning") else None)
         shown.on("pageerror", lambda error: complaints.append(str(error)))
@@ -225,17 +208,17 @@ class TestInABrowser:
         lanes = shown.locator(".lane").all()
         assert len({round(lane.bounding_box()["width"]) for lane in lanes}) == 1
 
-    def test_a_video_that_is_gone(self, chromium, tmp_path):
+    def test_a_video_that_is_gone(self, browser, tmp_path):
         """The browser complains of a missing file, so this page is opened without the fixture."""
         write_events_page(tmp_path / "a.html", parsing(tmp_path / "gone.mp4"))
-        shown = chromium.new_page()
+        shown = browser.new_page()
         shown.goto((tmp_path / "a.html").as_uri())
         shown.locator("#unplayable").wait_for(state="visible")
         shown.locator(".heard .event[data-label='Dog']").click()
         assert shown.locator("#clock").inner_text() == "2.0 s"
         shown.close()
 
-    def test_a_real_video_is_parsed_and_played(self, shared, chromium, tmp_path):
+    def test_a_real_video_is_parsed_and_played(self, shared, browser, tmp_path):
         """With encoders and a network that know nothing, but are the real ones in everything else."""
         pytest.importorskip("transformers", reason="CLIP and CLAP need mmcse[video]")
         from made_checkpoints import make_checkpoint
@@ -254,7 +237,7 @@ class TestInABrowser:
         event = next(e for e in found.events if e.modality == "audio" and e.onset > 0)
 
         write_events_page(tmp_path / "pages" / "a.html", found)
-        shown = chromium.new_page()
+        shown = browser.new_page()
         shown.goto((tmp_path / "pages" / "a.html").as_uri())
         playable(shown)
         assert shown.evaluate(f"{VIDEO}.duration") == pytest.approx(10.03, abs=0.05)
