@@ -3,15 +3,53 @@
 import logging
 from collections.abc import Mapping
 from pathlib import Path
+from typing import ClassVar, Protocol, Self
 
 import torch
 from torch import Tensor, nn
 
 from mmcse.data.annotations import sha256
 from mmcse.errors import MissingFileError, UserError, one_line
-from mmcse.video.encoders.base import Weights, announce, is_offline, not_here
+from mmcse.video.encoders.base import Compute, Weights, announce, is_offline, not_here
 
 log = logging.getLogger(__name__)
+
+
+class Sized(Protocol):
+    """A network that is built in the size of its weights."""
+
+    dim: int
+
+    @classmethod
+    def of(cls, state: Mapping[str, Tensor], name: str) -> nn.Module:
+        """The network of a state dict."""
+        ...
+
+
+class FileEncoder:
+    """What encoders share whose weights are one file."""
+
+    name: ClassVar[str]
+    weights: ClassVar[Weights]
+    architecture: ClassVar[type[Sized]]
+
+    def __init__(self, network: nn.Module, compute: Compute) -> None:
+        self.network, self._compute = compute.place(network), compute
+        self.dim: int = network.dim  # type: ignore[assignment]
+
+    @classmethod
+    def load(
+        cls,
+        folder_or_repo: Path | str | None = None,
+        *,
+        device: str = "auto",
+        dtype: str = "float32",
+        offline: bool | None = None,
+    ) -> Self:
+        """Load the weights from a folder, or from PyTorch's cache (see `read_state`)."""
+        compute = Compute.of(device, dtype)
+        state = read_state(cls.name, cls.weights, folder_or_repo, offline)
+        return cls(cls.architecture.of(state, cls.name), compute)
 
 
 def read_state(name: str, weights: Weights, folder: Path | str | None, offline: bool | None) -> dict[str, Tensor]:

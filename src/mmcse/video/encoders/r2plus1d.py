@@ -5,7 +5,6 @@ The network is written out here for the reason given in `resnet`, with torchvisi
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from pathlib import Path
 from typing import ClassVar, Literal, Self
 
 import numpy as np
@@ -14,8 +13,8 @@ from torch import Tensor, nn
 
 from mmcse.video.decode import Clip
 from mmcse.video.encoders import images
-from mmcse.video.encoders.base import Compute, Weights, frames_of, per_clip
-from mmcse.video.encoders.files import fill, read_state
+from mmcse.video.encoders.base import Weights, frames_of, per_clip
+from mmcse.video.encoders.files import FileEncoder, fill
 
 BATCH = 20
 """Seconds of video that are encoded together."""
@@ -86,7 +85,7 @@ class R2Plus1DNetwork(nn.Module):
         return self.layer4(self.layer3(self.layer2(self.layer1(self.stem(x))))).mean(dim=(-3, -2, -1))
 
 
-class R2Plus1D:
+class R2Plus1D(FileEncoder):
     """Seconds of 8 frames to 512-d features of motion.
 
     LLP's recipe: both sides to 112, normalisation of Kinetics, runs of 8 frames.
@@ -102,23 +101,7 @@ class R2Plus1D:
         "BSD-3-Clause",
         126_170_000,
     )
-
-    def __init__(self, network: R2Plus1DNetwork, compute: Compute) -> None:
-        self.network, self._compute = compute.place(network), compute
-        self.dim = network.dim
-
-    @classmethod
-    def load(
-        cls,
-        folder_or_repo: Path | str | None = None,
-        *,
-        device: str = "auto",
-        dtype: str = "float32",
-        offline: bool | None = None,
-    ) -> Self:
-        """Load the weights from a folder, or from PyTorch's cache (see `read_state`)."""
-        compute = Compute.of(device, dtype)
-        return cls(R2Plus1DNetwork.of(read_state(cls.name, cls.weights, folder_or_repo, offline), cls.name), compute)
+    architecture = R2Plus1DNetwork
 
     def tokens(self, num_segments: int) -> int:
         """N: one a segment."""

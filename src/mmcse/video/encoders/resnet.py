@@ -5,7 +5,6 @@ work beside the one build of PyTorch they were compiled for.
 """
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import ClassVar, Literal, Self
 
 import numpy as np
@@ -14,8 +13,8 @@ from torch import Tensor, nn
 
 from mmcse.video.decode import Clip
 from mmcse.video.encoders import images
-from mmcse.video.encoders.base import Compute, Weights, frames_of, per_clip
-from mmcse.video.encoders.files import fill, read_state
+from mmcse.video.encoders.base import Weights, frames_of, per_clip
+from mmcse.video.encoders.files import FileEncoder, fill
 
 BATCH = 80
 """Frames that are encoded together."""
@@ -78,7 +77,7 @@ class ResNet(nn.Module):
         return self.layer4(self.layer3(self.layer2(self.layer1(x)))).mean(dim=(-2, -1))
 
 
-class ResNet152:
+class ResNet152(FileEncoder):
     """Frames to 2048-d features, before the classifier.
 
     LLP's recipe: shorter side to 256, the middle 224 x 224, ImageNet's normalisation, every one of the 80 frames.
@@ -94,23 +93,7 @@ class ResNet152:
         "BSD-3-Clause",
         241_530_880,
     )
-
-    def __init__(self, network: ResNet, compute: Compute) -> None:
-        self.network, self._compute = compute.place(network), compute
-        self.dim = network.dim
-
-    @classmethod
-    def load(
-        cls,
-        folder_or_repo: Path | str | None = None,
-        *,
-        device: str = "auto",
-        dtype: str = "float32",
-        offline: bool | None = None,
-    ) -> Self:
-        """Load the weights from a folder, or from PyTorch's cache (see `read_state`)."""
-        compute = Compute.of(device, dtype)
-        return cls(ResNet.of(read_state(cls.name, cls.weights, folder_or_repo, offline), cls.name), compute)
+    architecture = ResNet
 
     def tokens(self, num_segments: int) -> int:
         """N: all frames of 10 seconds, as LLP has them; of other windows the mean of each segment."""

@@ -4,7 +4,6 @@ Front end and network as published with AudioSet; parameters have the names of i
 """
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import ClassVar, Literal, Self
 
 import numpy as np
@@ -12,8 +11,8 @@ from torch import Tensor, nn
 
 from mmcse.errors import UserError
 from mmcse.video.decode import Clip
-from mmcse.video.encoders.base import Compute, Weights, per_clip, sound_of
-from mmcse.video.encoders.files import fill, read_state
+from mmcse.video.encoders.base import Weights, per_clip, sound_of
+from mmcse.video.encoders.files import FileEncoder, fill
 from mmcse.video.encoders.spectrogram import magnitudes, mel_filters
 
 RATE = 16_000
@@ -56,6 +55,7 @@ class VGGishNetwork(nn.Module):
             layers += [nn.Linear(inputs, outputs), nn.ReLU()]
             inputs = outputs
         self.embeddings = nn.Sequential(*layers)
+        self.dim = widths[-1]
 
     @classmethod
     def of(cls, state: Mapping[str, Tensor], name: str) -> Self:
@@ -74,7 +74,7 @@ class VGGishNetwork(nn.Module):
         return self.embeddings(x.permute(0, 2, 3, 1).flatten(1))  # the channels last, as TensorFlow flattened them
 
 
-class VGGish:
+class VGGish(FileEncoder):
     """Seconds of sound to 128-d embeddings, as they leave the network.
 
     LLP's recipe: of every second the first 0.96 s, and none of the principal components and 8-bit codes with which
@@ -91,23 +91,7 @@ class VGGish:
         "Apache-2.0",
         288_570_000,
     )
-
-    def __init__(self, network: VGGishNetwork, compute: Compute) -> None:
-        self.network, self._compute = compute.place(network), compute
-        self.dim = network.embeddings[-2].out_features
-
-    @classmethod
-    def load(
-        cls,
-        folder_or_repo: Path | str | None = None,
-        *,
-        device: str = "auto",
-        dtype: str = "float32",
-        offline: bool | None = None,
-    ) -> Self:
-        """Load the weights from a folder, or from PyTorch's cache (see `read_state`)."""
-        compute = Compute.of(device, dtype)
-        return cls(VGGishNetwork.of(read_state(cls.name, cls.weights, folder_or_repo, offline), cls.name), compute)
+    architecture = VGGishNetwork
 
     def tokens(self, num_segments: int) -> int:
         """N: one a segment."""
