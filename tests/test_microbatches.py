@@ -84,3 +84,10 @@ def test_the_parser_takes_pieces_only_of_objectives_that_are_means():
     seen.clear()
     parser(NoMean()).training_step(batch(5), 0)
     assert seen == [5]
+
+
+def test_a_network_that_normalises_over_the_batch_gets_it_whole():
+    network = METHODS[0][0]()
+    assert VideoParser(network, MMCSEObjective(), num_classes=3, micro_batch=2).micro_batch == 2
+    network.add_module("normalised", torch.nn.BatchNorm1d(4))
+    assert VideoParser(network, MMCSEObjective(), num_classes=3, micro_batch=2).micro_batch is None

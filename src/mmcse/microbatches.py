@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd import Function
 
 from mmcse.batch import Batch
@@ -19,8 +19,9 @@ Losses = dict[str, Tensor]
 def in_pieces(losses_of: Callable[[Batch], Losses], batch: Batch, size: int, parameters: Sequence[Tensor]) -> Losses:
     """Losses of a batch whose "total" carries the gradient of the whole batch, though it was computed in pieces.
 
-    Exact for losses that are means over videos: the mean over a batch is the mean of its pieces by their lengths. The
-    gradients of a piece are computed here, right after its losses, and given out when "total" is differentiated.
+    Exact for losses that are means over videos, of a network that does not compare them (`compares_videos`): the mean
+    over a batch is the mean of its pieces by their lengths. The gradients of a piece are computed here, right after its
+    losses, and given out when "total" is differentiated.
 
     Args:
         losses_of: the losses of a piece.
@@ -44,6 +45,11 @@ def in_pieces(losses_of: Callable[[Batch], Losses], batch: Batch, size: int, par
         for name, loss in losses.items():
             mean[name] = mean.get(name, 0) + share * loss.detach()
     return mean | {"total": _KnownGradient.apply(mean["total"], gradients, *parameters)}
+
+
+def compares_videos(network: nn.Module) -> bool:
+    """Whether a network's training mode makes what it says of a video depend on the others of the batch."""
+    return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules())
 
 
 class _KnownGradient(Function):

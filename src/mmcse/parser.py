@@ -15,7 +15,7 @@ from mmcse.batch import Batch, ParserOutput
 from mmcse.errors import DivergedError, UserError
 from mmcse.evaluation.decode import Gate, decode_output, gate_thresholds
 from mmcse.evaluation.metric import ParsingMetric
-from mmcse.microbatches import in_pieces
+from mmcse.microbatches import compares_videos, in_pieces
 from mmcse.optimizers import parameter_groups
 
 Objective = Callable[[ParserOutput, Batch], dict[str, Tensor]]
@@ -40,8 +40,8 @@ class VideoParser(L.LightningModule):
         visual_thresholds: K least video-level probabilities in the gate of the visual segments, instead.
         rates: learning rates of parts of the network, see `parameter_groups`.
         micro_batch: on a CPU, so many videos at a time go through the network in training, with the same gradient
-            (see `mmcse.microbatches`), where the objective is a mean over videos and says so by `mean_over_videos`.
-            None takes the whole batch.
+            (see `mmcse.microbatches`), where the objective is a mean over videos and says so by `mean_over_videos`,
+            and the network treats each video alone. None takes the whole batch.
 
     Raises:
         UserError: an unknown gate.
@@ -71,7 +71,8 @@ class VideoParser(L.LightningModule):
         self.gate_threshold = threshold if gate_threshold is None else gate_threshold
         self.visual_thresholds = visual_thresholds
         self.rates = rates
-        self.micro_batch = micro_batch if getattr(objective, "mean_over_videos", False) else None
+        separable = getattr(objective, "mean_over_videos", False) and not compares_videos(network)
+        self.micro_batch = micro_batch if separable else None
         self.val_metric, self.test_metric = ParsingMetric(num_classes), ParsingMetric(num_classes)
         self.per_class: dict[str, dict[str, np.ndarray]] = {}
 
