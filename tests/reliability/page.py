@@ -10,6 +10,8 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+from mmcse.markdown import markdown_table
+
 HERE = Path(__file__).parent
 PAGE = HERE.parents[1] / "docs" / "RELIABILITY.md"
 EVIDENCE = HERE / "evidence.json"
@@ -57,23 +59,13 @@ def page(evidence: dict[str, dict]) -> str:
         HEAD,
         f"Counted on {when['date']}, Python {when['python']}, PyTorch {when['torch']}.",
         "",
-        _row("", *COLUMNS.values()),
-        _row(*["---"] * (1 + len(COLUMNS))),
-        _row("**all**", *_cells(total)),
+        _table([("**all**", *_cells(total))]),
         "",
     ]
     for file, title in SECTIONS.items():
         rows = {name: row for name, row in counts.items() if name.startswith(f"{file}::")}
-        lines += [
-            f"## {title}",
-            "",
-            f"`tests/reliability/{file}`",
-            "",
-            _row("", *COLUMNS.values()),
-            _row(*["---"] * (1 + len(COLUMNS))),
-        ]
-        lines += [_row(_words(name), *_cells(row)) for name, row in rows.items()]
-        lines.append("")
+        table = _table([(_words(name), *_cells(row)) for name, row in rows.items()])
+        lines += [f"## {title}", "", f"`tests/reliability/{file}`", "", table, ""]
     return "\n".join(lines)
 
 
@@ -95,8 +87,8 @@ def _cells(row: dict[str, int]) -> list[str]:
     return [f"{row[name]:,}" if row.get(name) else "" for name in COLUMNS]
 
 
-def _row(*cells: str) -> str:
-    return f"| {' | '.join(cells)} |"
+def _table(rows: list[tuple[str, ...]]) -> str:
+    return markdown_table(("", *COLUMNS.values()), rows)
 
 
 if __name__ == "__main__":

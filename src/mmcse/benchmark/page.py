@@ -1,7 +1,7 @@
 """The page and the figure of what `mmcse bench` measured."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +9,7 @@ from mmcse.benchmark.machine import was_busy
 from mmcse.benchmark.timing import Quartiles, fit_power_law, ratio
 from mmcse.errors import UserError
 from mmcse.files import atomic_write
+from mmcse.markdown import markdown_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -69,11 +70,13 @@ def _ratios(results: Results) -> Iterator[str]:
         for slow, fast in part["pairs"]:
             takes = (_spread(Quartiles.of(costs[way]), show) for way in (slow, fast))
             rows.append([part["part"], slow, fast, *takes, _spread(ratio(costs[slow], costs[fast]), "{:.2f}x".format)])
-    yield _table(["part", "slow", "fast", "slow takes", "fast takes", "ratio"], rows)
+    yield markdown_table(["part", "slow", "fast", "slow takes", "fast takes", "ratio"], rows)
     by_name = {part["part"]: part for part in results["comparisons"]}
     if start := by_name.get("start-up"):
         yield "Start-up of a process:"
-        yield _table(["command", "takes"], [[n, _spread(Quartiles.of(t), _seconds)] for n, t in start["costs"].items()])
+        yield markdown_table(
+            ["command", "takes"], [[n, _spread(Quartiles.of(t), _seconds)] for n, t in start["costs"].items()]
+        )
     step, loader = by_name["training step"], by_name["loader"]
     per_video = [Quartiles.of(p["costs"][w]).median / p["videos"] for p, w in ((loader, "ours"), (step, _OURS))]
     yield (
@@ -116,7 +119,7 @@ def _floor_table(precision: str, floor: Results, rates: Results, median: float) 
     return (
         f"{precision}: a step takes {_seconds(median)} and computes {total / 1e9:.1f} G multiply-adds, "
         f"{100 * share:.0f} % of the machine's rate; the floors of its parts add up to {_seconds(needed)}.\n\n"
-        + _table(["part", "multiply-adds (G)", "bytes", "floor", "profiled", "gap"], rows)
+        + markdown_table(["part", "multiply-adds (G)", "bytes", "floor", "profiled", "gap"], rows)
     )
 
 
@@ -140,9 +143,9 @@ def _growth(results: Results) -> Iterator[str]:
         for size, train, infer, memory in zip(grown["sizes"], *medians, grown["memory"], strict=True):
             points.append([_AXES[axis], str(size), _seconds(train), _seconds(infer), _bytes(memory)])
     head = ["what grows", "from", "others", "training", "inference", "memory"]
-    yield _table(head, rows)
+    yield markdown_table(head, rows)
     yield f"![Time and memory over sizes]({FIGURE})" if results.get("figure") else ""
-    yield _table(["what grows", "size", "training step", "inference", "memory of training"], points)
+    yield markdown_table(["what grows", "size", "training step", "inference", "memory of training"], points)
     yield (
         "Dropout acts on the attention weights, so training keeps them, (B T M, H, K, K) twice in both blocks of every "
         "layer: the part of the memory that grows with K squared, and that a smaller piece of a batch bounds. "
@@ -160,7 +163,7 @@ def _full_preset(results: Results) -> Iterator[str]:
         f"{_bytes(full['before'])} before the first. That is the whole process."
     )
     rows = [[how, f"{full['videos'] / s:,.0f}", _bytes(full["read_bytes"] / s)] for how, s in full["epochs"].items()]
-    yield _table(["an epoch of the loader", "videos a second", "bytes a second"], rows)
+    yield markdown_table(["an epoch of the loader", "videos a second", "bytes a second"], rows)
     yield (
         "Cold means that the system was asked to drop the bank from its cache before the epoch "
         "(posix_fadvise, DONTNEED); what the disk itself keeps is its own matter. A bank larger than memory was not "
@@ -172,7 +175,7 @@ def _jobs(results: Results) -> Iterator[str]:
     yield "## Two trainings on two cores"
     costs = results["costs"]
     rows = [[way, _spread(Quartiles.of(times), _seconds)] for way, times in costs.items()]
-    yield _table(["two trainings of one epoch", "take"], rows)
+    yield markdown_table(["two trainings of one epoch", "take"], rows)
     one, two = costs
     yield f"{one} takes {_spread(ratio(costs[one], costs[two]), '{:.2f}'.format)} times as long as {two}."
 
@@ -237,7 +240,3 @@ def _bytes(value: float) -> str:
     from mmcse.data.npy import size_text
 
     return size_text(round(value))
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    return "\n".join("| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *rows))

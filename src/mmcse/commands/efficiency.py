@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmcse.commands.shared import Subcommands
+from mmcse.markdown import markdown_table
 
 if TYPE_CHECKING:
     from torch import nn
@@ -65,7 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.markdown is None:
         print("\n\n".join((_text(_COSTS, costs), machine, _text(_WAYS, ways))))
     else:
-        page = _PAGE.format(machine=machine, costs=_markdown(_COSTS, costs), ways=_markdown(_WAYS, ways))
+        page = _PAGE.format(machine=machine, costs=markdown_table(_COSTS, costs), ways=markdown_table(_WAYS, ways))
         with atomic_write(arguments.markdown) as handle:
             handle.write(page.encode())
     return 0
@@ -189,10 +190,6 @@ def _machine(device: str) -> str:
 def _text(head: Row, rows: Sequence[Row]) -> str:
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
     return "\n".join("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in (head, *rows))
-
-
-def _markdown(head: Row, rows: Sequence[Row]) -> str:
-    return "\n".join("| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *rows))
 
 
 _PAGE = """# Efficiency

@@ -1,11 +1,12 @@
 """What the averages hide: methods compared by class and by the duration of events, as a page."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from mmcse.data.manifest import Kind
+from mmcse.markdown import markdown_table
 from mmcse.runs.render import HEADLINES
 
 STREAMS = {"A": "audible", "V": "visible", "AV": "audible and visible"}
@@ -46,11 +47,12 @@ def _by_duration(methods: Mapping[str, Sequence[Evaluated]]) -> list[str]:
     for stream, words in STREAMS.items():
         counts = first["per_duration"][stream]["true"]
         head = [f"{bin_} s ({count})" for bin_, count in zip(first["duration_bins"], counts, strict=True)]
-        lines += [f"### Events that are {words} (how many there are)", "", *_table(["method", *head], (
+        rows = (
             [name, *(_spread(np.array([run.result["per_duration"][stream]["recall"][b] for run in runs]))
                      for b in range(len(head)))]
             for name, runs in methods.items()
-        )), ""]  # fmt: skip
+        )  # fmt: skip
+        lines += [f"### Events that are {words} (how many there are)", "", _table(["method", *head], rows), ""]
     return lines
 
 
@@ -64,13 +66,13 @@ def _by_class(methods: Mapping[str, Sequence[Evaluated]], classes: Sequence[str]
                       for runs in methods.values())]
             for k, label in enumerate(classes)
         )  # fmt: skip
-        lines += [f"### {STREAMS[stream].capitalize()} segments", "", *_table(["class", *methods], rows), ""]
+        lines += [f"### {STREAMS[stream].capitalize()} segments", "", _table(["class", *methods], rows), ""]
     return lines
 
 
-def _table(head: Sequence[str], rows: Any) -> list[str]:
-    lines = [f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows)]
-    return [line.replace("_", r"\_") for line in lines]
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table whose underscores, those of names of classes, are no emphasis."""
+    return markdown_table(head, rows).replace("_", r"\_")
 
 
 def _spread(values: np.ndarray) -> str:

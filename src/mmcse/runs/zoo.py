@@ -8,6 +8,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from mmcse.configuration import compose_config, experiment_folder
+from mmcse.markdown import markdown_table
 from mmcse.models import count_parameters
 from mmcse.runs.paper import PaperRow, paper_tables
 
@@ -23,7 +24,12 @@ authors' own code, for the same weights and inputs; that training leads to the p
 needs LLP's features. Parameters are those of inference on VGGish/ResNet-152 features (of LSLD, as its row of Table 1).
 """
 
-_SWITCHES = """\
+_COMMANDS = """
+Commands, given LLP's features; `mmcse train model=NAME` trains a method on simulated ones.
+"""
+_SWITCHES = """
+`...` stands for `data.bank.features=FEATURES data.bank.annotations=ANNOTATIONS`.
+
 ## Where released code and paper differ
 
 The released behaviour is the default, but for selection on test. A switch has the other.
@@ -38,11 +44,11 @@ def zoo() -> dict[str, Any]:
 def model_zoo() -> str:
     """The page, in Markdown; the same configurations give the same bytes."""
     content = zoo()
-    lines = [_HEAD, _row("method", "paper", "reproduced", "to", "parameters", "paper's Avg", "licence of the original")]
-    lines += [_row(*["---"] * 7)]
-    for method in content["methods"]:
-        lines.append(
-            _row(
+    methods = content["methods"]
+    costs = markdown_table(
+        ("method", "paper", "reproduced", "to", "parameters", "paper's Avg", "licence of the original"),
+        (
+            (
                 method["label"],
                 method["paper"],
                 f"{method['reproduced']} (`{method['test']}`)",
@@ -51,22 +57,29 @@ def model_zoo() -> str:
                 ", ".join(f"{row.values[-1]}" for row in _rows(method)),
                 method["licence"],
             )
-        )
-    lines += ["", "Commands, given LLP's features; `mmcse train model=NAME` trains a method on simulated ones.", ""]
-    lines += [_row("method", "model", "command"), _row(*["---"] * 3)]
-    for method in content["methods"]:
-        commands = "<br>".join(f"`mmcse train experiment={_experiment(row)} ...`" for row in _rows(method))
-        stages = _config(_rows(method)[0]).stages
-        more = f" (first: {', '.join(map(str, stages))})" if stages else ""
-        lines.append(_row(method["label"], f"`{method['model']}`", commands + more))
-    lines += ["", "`...` stands for `data.bank.features=FEATURES data.bank.annotations=ANNOTATIONS`.", "", _SWITCHES]
-    lines += [_row("method", "released", "switch", "then"), _row(*["---"] * 4)]
-    lines += [
-        _row(method["label"], switch["released"], f"`{switch['switch']}`", switch["instead"])
-        for method in content["methods"]
-        for switch in method.get("switches", ())
-    ]
-    return "\n".join((*lines, ""))
+            for method in methods
+        ),
+    )
+    commands = markdown_table(
+        ("method", "model", "command"),
+        ((method["label"], f"`{method['model']}`", _commands(_rows(method))) for method in methods),
+    )
+    switches = markdown_table(
+        ("method", "released", "switch", "then"),
+        (
+            (method["label"], switch["released"], f"`{switch['switch']}`", switch["instead"])
+            for method in methods
+            for switch in method.get("switches", ())
+        ),
+    )
+    return "\n".join((_HEAD, costs, _COMMANDS, commands, _SWITCHES, switches, ""))
+
+
+def _commands(rows: list[PaperRow]) -> str:
+    """What trains the rows of a method, and which stages come first."""
+    commands = "<br>".join(f"`mmcse train experiment={_experiment(row)} ...`" for row in rows)
+    stages = _config(rows[0]).stages
+    return commands + (f" (first: {', '.join(map(str, stages))})" if stages else "")
 
 
 def _rows(method: dict[str, Any]) -> list[PaperRow]:
@@ -95,7 +108,3 @@ def _parameters(row: PaperRow) -> int:
             num_segments=10,
         )
     return count_parameters(network)[0]
-
-
-def _row(*cells: str) -> str:
-    return f"| {' | '.join(cells)} |"
