@@ -12,7 +12,7 @@ from mmcse.models.attention import Attention
 @settings(max_examples=40, deadline=None)
 @given(
     st.integers(1, 4),
-    st.integers(1, 4),
+    st.sampled_from((1, 2, 4, 300)),  # PyTorch's fused kernel and ours
     st.lists(st.integers(1, 3), min_size=1, max_size=3),
     st.integers(1, 6),
     st.booleans(),

@@ -50,7 +50,7 @@ def map_bytes(sizes: Sizes, num_heads: int) -> int:
     """Bytes of the attention weights that a piece of a training step keeps for its gradient.
 
     Dropout acts on the weights (rows, H, K, K), so they and what dropout left of them exist in every layer, intra- and
-    cross-modal, in single precision; rows are B T M. Nothing of that size exists without gradients.
+    cross-modal, in single precision; rows are B T M. Without gradients nothing of that size is kept.
     """
     rows = (sizes.micro_batch or sizes.videos) * sizes.num_segments * 2
     return 2 * 2 * sizes.num_layers * rows * num_heads * sizes.num_classes**2 * 4

@@ -116,12 +116,13 @@ def _training(scale: Scale) -> Comparison:
 
 
 def _inference(scale: Scale, videos: int) -> Comparison:
-    sizes = replace(scale.sizes, videos=videos)
-    batch, networks = random_batch(sizes), {way: build(way, sizes) for way in WAYS}
-    passes = {_name(w, p): inference(networks[w], batch, p) for p in PRECISIONS for w in WAYS}
-    return Comparison(
-        f"inference, batch {videos}", take_turns(passes, 2 * scale.repeats, scale.warm_up), _PAIRS, videos
-    )
+    """Passes of one network follow each other until all videos are through, as they do where they are needed."""
+    networks = {way: build(way, scale.sizes) for way in WAYS}
+    batches = random_batch(scale.sizes).split(videos)
+    passes = {_name(w, p): [inference(networks[w], b, p) for b in batches] for p in PRECISIONS for w in WAYS}
+    ways = {name: lambda those=those: [infer() for infer in those] for name, those in passes.items()}
+    seconds = take_turns(ways, scale.repeats, scale.warm_up)
+    return Comparison(f"inference, batch {videos}", seconds, _PAIRS, scale.sizes.videos)
 
 
 def _memory(scale: Scale) -> Comparison:

@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
@@ -26,10 +27,10 @@ class FeedForward(nn.Sequential):
 
     def forward(self, tokens: Tensor) -> Tensor:  # type: ignore[override]
         """(..., dim) to (..., dim)."""
-        if not self.training or not self.rate:
-            return super().forward(tokens)
         hidden = self[0](tokens)
         second: Linear = self[3]  # type: ignore[assignment]
+        if not self.training or not self.rate:
+            return second(F.relu(hidden, inplace=not torch.is_grad_enabled()))
         mask, scale = keep_mask(hidden, self.rate)
         # the scale of dropout stands at the weights, which are fewer than the hidden units
         return linear(_ReluDropped.apply(hidden, mask), second.weight * scale, second.bias)
