@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from golden_zoo import small, small_videos
 from mmcse.models import DHHN, DHHNPair, count_parameters
-from mmcse.models.dhhn import SCALES, Scale, nearest
+from mmcse.models.hierarchical import SCALES, Scale, nearest
 
 
 def parse(network, batch):

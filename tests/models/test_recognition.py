@@ -7,7 +7,7 @@ import torch
 from mmcse.errors import UserError
 from mmcse.models import CMPAE, CVCMS, DHHN, HAN, LEAP, LFAV, LSLD, MA, MGN, MMCSE, VALOR, DHHNPair, JoMoLD, MMPyramid
 from mmcse.models.checkpoint_files import export_reference, import_checkpoint, load_network, recognise, save_network
-from mmcse.models.dhhn import HierarchicalContextNetwork
+from mmcse.models.hierarchical import HierarchicalContextNetwork
 from mmcse.models.recognition import REFERENCES, candidates
 from mmcse.models.reference import to_reference_state
 

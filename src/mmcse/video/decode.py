@@ -7,20 +7,19 @@ silence. Rotation flags are applied. Decoding streams: a video of hours takes no
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import tee
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mmcse.errors import MissingFileError, UserError
+from mmcse.errors import UserError
+from mmcse.video.container import Media, VideoError, decoded, probe
 from mmcse.video.windows import Track, spans
 
 if TYPE_CHECKING:
     from av.audio.frame import AudioFrame
-    from av.container import InputContainer
     from av.video.frame import VideoFrame
 
 log = logging.getLogger(__name__)
@@ -31,14 +30,6 @@ _JITTER = 0.05
 """Seconds by which the time stamps of sound may be off without meaning a gap or an overlap."""
 _ROUNDING = 1e-3
 """Seconds by which the time stamps of frames are rounded; Matroska counts milliseconds."""
-_BEYOND = 60.0
-"""Seconds after the declared end of a video from which on time stamps are taken as damaged."""
-_NOT_VIDEO = ("tty", "image2", "pipe")
-"""Ends of the names of FFmpeg's formats that are text and pictures, which it would read as a film."""
-
-
-class VideoError(UserError):
-    """A file that cannot be used as a video; one line."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +84,7 @@ def clips(
     path, stride = Path(path), stride or window
     if window < 1 or window % 1 or (window * fps) % 1 or stride <= 0:
         raise UserError(f"A window of {window} s with a stride of {stride} s cannot be cut: expected whole seconds.")
-    media = _probe(path)
+    media = probe(path)
     visual = Track(_frames(path, media, fps, size) if media.visual else (), fps, hold=True)
     sound = tee(_sound(path, media) if media.audio and sample_rates else (), len(sample_rates))
     audio = {rate: Track(_resampled(copy, rate), rate) for rate, copy in zip(sample_rates, sound, strict=True)}
@@ -120,102 +111,7 @@ def clips(
         log.warning(f"{path} ends early: it says it has {media.duration:.1f} s, and {material:.1f} s are there.")
 
 
-def declared_duration(path: Path) -> float | None:
-    """Seconds that a video says it has, which may be wrong; None where it says nothing.
-
-    Raises:
-        MissingFileError: there is no such file.
-        VideoError: it is not a video.
-    """
-    with _opened(path) as container:
-        return None if container.duration is None else container.duration / 1e6
-
-
-class _Media(NamedTuple):
-    """What a file says it holds."""
-
-    zero: float  # time stamp at which it begins, in seconds
-    duration: float | None
-    audio: bool
-    visual: bool
-
-    @property
-    def limit(self) -> float:
-        return float("inf") if self.duration is None else self.duration + _BEYOND
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator["InputContainer"]:
-    """The file, open; what FFmpeg says of a file that is none of its is one line."""
-    try:
-        import av
-        from av.error import FFmpegError
-    except ImportError:
-        raise UserError("Decoding videos needs PyAV. Install it with: pip install 'mmcse[video]'") from None
-    if not path.exists():
-        raise MissingFileError(f"There is no video {path}.")
-    if not path.is_file():
-        raise VideoError(f"{path} is not a file. Expected a video.")
-    try:
-        # "file:" and the white list: neither a name nor a playlist makes FFmpeg open anything else
-        container = av.open(f"file:{path}", options={"protocol_whitelist": "file"}, metadata_errors="replace")
-    except (FFmpegError, OSError) as error:
-        raise VideoError(f"{path} cannot be read as a video: {error.strerror}. Is it complete?") from None
-    with container:
-        if container.format.name.endswith(_NOT_VIDEO):
-            raise VideoError(f"{path} is not a video: FFmpeg reads it as {container.format.long_name}.")
-        yield container
-
-
-def _probe(path: Path) -> _Media:
-    with _opened(path) as container:
-        zero = (container.start_time or 0) / 1e6
-        duration = None if container.duration is None else container.duration / 1e6
-        audio, visual = _stream(container, "audio") is not None, _stream(container, "video") is not None
-    if not (audio or visual):
-        raise VideoError(f"{path} holds neither sound nor pictures.")
-    if not audio:
-        log.warning(f"{path} has no sound track: it is taken as silent.")
-    if not visual:
-        log.warning(f"{path} has no picture track: it is taken as black.")
-    return _Media(zero, duration, audio, visual)
-
-
-def _stream(container: "InputContainer", kind: Literal["audio", "video"]) -> Any:
-    """The track FFmpeg takes for the main one; a cover picture is none."""
-    from av.stream import Disposition
-
-    stream = container.streams.best(kind)
-    return None if stream is None or stream.disposition & Disposition.attached_pic else stream
-
-
-def _decoded(path: Path, kind: Literal["audio", "video"], media: _Media) -> Iterator[tuple[Any, float | None]]:
-    """The frames of a track, with their times in seconds; damaged packets are skipped, and counted in one warning."""
-    from av.error import FFmpegError
-
-    damaged = 0
-    with _opened(path) as container:
-        stream = _stream(container, kind)
-        stream.thread_type = "AUTO"
-        packets = container.demux(stream)
-        while True:
-            try:
-                packet = next(packets, None)
-                if packet is None:
-                    break
-                frames = packet.decode()
-            except FFmpegError:  # of a packet; where the file cannot be read any further, there are no more of them
-                damaged += 1
-                continue
-            for frame in frames:
-                time = None if frame.pts is None else float(frame.pts * frame.time_base) - media.zero
-                if time is None or time < media.limit:
-                    yield frame, time
-    if damaged:
-        log.warning(f"{path} is damaged: {damaged} pieces of its {kind} track cannot be decoded and are left out.")
-
-
-def _frames(path: Path, media: _Media, fps: float, size: int | None) -> Iterator[tuple[np.ndarray, float]]:
+def _frames(path: Path, media: Media, fps: float, size: int | None) -> Iterator[tuple[np.ndarray, float]]:
     """The picture on display at every tick, (1, H, W, 3), with the end of what is known so far.
 
     What is shown first is shown from the beginning.
@@ -232,7 +128,7 @@ def _frames(path: Path, media: _Media, fps: float, size: int | None) -> Iterator
             yield picture, until
             tick += 1
 
-    for frame, time in _decoded(path, "video", media):
+    for frame, time in decoded(path, "video", media):
         time = end if time is None else time
         yield from shown(time)
         held, picture, end = frame, None, max(end, time + _display_time(frame))
@@ -258,10 +154,10 @@ def _picture(frame: "VideoFrame", width: int, height: int) -> np.ndarray:
     return np.rot90(scaled.to_ndarray(), round(frame.rotation / 90))[None]
 
 
-def _sound(path: Path, media: _Media) -> Iterator[tuple[np.ndarray, int]]:
+def _sound(path: Path, media: Media) -> Iterator[tuple[np.ndarray, int]]:
     """The mean of all channels (n,) without gaps from the beginning on, and its sample rate, chunk by chunk."""
     end = 0.0
-    for frame, time in _decoded(path, "audio", media):
+    for frame, time in decoded(path, "audio", media):
         samples, rate = _mono(frame), frame.sample_rate
         gap = 0.0 if time is None else time - end
         if gap > (_JITTER if end else 0):

@@ -261,17 +261,30 @@ def require_same(path: Path, settings: dict[str, Any]) -> None:
     Raises:
         UserError: the settings differ, or the report is damaged.
     """
-    if not path.is_file():
-        return
-    try:
-        before = json.loads(path.read_bytes())["settings"]
-    except (ValueError, KeyError, TypeError):
-        raise UserError(f"{path} is damaged: nobody knows how the features beside it were made. Remove them.") from None
-    if different := [key for key, value in settings.items() if before.get(key) != value]:
+    if different := different_settings(path, settings):
         raise UserError(
             f"{path.parent} holds features that were extracted with another {', '.join(different)}. Choose another "
             f"folder, or remove this one."
         )
+
+
+def different_settings(path: Path, settings: dict[str, Any]) -> list[str]:
+    """Names of the settings by which features were made otherwise; none where no report tells.
+
+    Args:
+        path: the report beside the features.
+        settings: what to compare with.
+
+    Raises:
+        UserError: the report is damaged.
+    """
+    if not path.is_file():
+        return []
+    try:
+        before = json.loads(path.read_bytes())["settings"]
+        return [key for key, value in settings.items() if before.get(key) != value]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise UserError(f"{path} is damaged: nobody knows how the features beside it were made. Remove them.") from None
 
 
 def _write(report: ExtractReport) -> None:

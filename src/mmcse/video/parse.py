@@ -21,7 +21,7 @@ from mmcse.errors import UserError
 from mmcse.evaluate import read_checkpoint, rebuild
 from mmcse.evaluation.decode import decode, gate_thresholds
 from mmcse.progress import progress_bar
-from mmcse.video.decode import declared_duration
+from mmcse.video.container import declared_duration
 from mmcse.video.events import NOTES, Parsing
 from mmcse.video.extractor import FEATURE_SETS, FeatureExtractor, WindowFeatures
 
