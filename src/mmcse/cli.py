@@ -24,6 +24,7 @@ from mmcse.commands import (
     pseudo_label,
     report,
     score,
+    segment_labels,
     status,
 )
 from mmcse.errors import UserError, disk_failure
@@ -119,6 +120,7 @@ def _parser() -> argparse.ArgumentParser:
         parse,
         extract,
         pseudo_label,
+        segment_labels,
         floors,
         data,
         import_,

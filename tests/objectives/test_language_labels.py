@@ -1,5 +1,7 @@
 """LSLD's label rules and objective against loops over their definitions."""
 
+from functools import partial
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -12,10 +14,18 @@ from mmcse.errors import UserError
 from mmcse.models import LSLD
 from mmcse.models.reference import load_reference_state, to_reference_state
 from mmcse.objectives import LSLDObjective
-from mmcse.objectives.lsld import AUDIO_PROMPT, choose_by_prompts, event_combinations, language_labels, reweight
+from mmcse.objectives.lsld import (
+    AUDIO_PROMPT,
+    choose_by_prompts,
+    event_combinations,
+    language_labels,
+    required_texts,
+    reweight,
+)
 from mmcse.vocabulary import LLP_CLASSES, LSLD_PHRASES
 
 seeds = st.integers(0, 2**31)
+CLASSES_OF_PHRASES = ("Dog", "a car", "Rain", "Speech", "Cello")
 PHRASES = ("barking", "a car", "rain", "speech", "a cello")
 
 
@@ -50,6 +60,45 @@ def test_a_segment_keeps_the_events_of_the_closest_prompt(videos, segments, clas
             else:
                 kept = events
             assert found[i, t].nonzero().flatten().tolist() == kept
+
+
+@pytest.mark.parametrize("events", [1, 2, 3, 4])
+def test_where_there_is_nothing_to_hear_or_see_no_event_is_kept(events):
+    weak = (torch.arange(5) < events).double()[None]
+    segments = torch.randn(1, 6, 8, dtype=torch.float64)
+    whole = choose_by_prompts(weak, segments, PHRASES, encoder)
+    segments[0, 2:4] = 0
+    found = choose_by_prompts(weak, segments, PHRASES, encoder)
+    assert not found[0, 2:4].any()
+    assert torch.equal(found[0, [0, 1, 4, 5]], whole[0, [0, 1, 4, 5]])
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(1, 6), st.integers(1, 5), seeds)
+def test_the_required_texts_are_those_that_are_asked(videos, classes, seed):
+    generator = torch.Generator().manual_seed(seed)
+    weak = (torch.rand(videos, classes, generator=generator) < 0.5).double()
+    segments = torch.randn(2, videos, 3, 8, dtype=torch.float64, generator=generator)
+    names = CLASSES_OF_PHRASES[:classes]
+    asked = set(), set()
+
+    def recorded(texts, modality):
+        asked[modality].update(texts)
+        return encoder(texts)
+
+    language_labels(weak, *segments, PHRASES, names, *(partial(recorded, modality=m) for m in (0, 1)))
+    audio, visual = required_texts(weak, PHRASES, names)
+    assert set(audio) == asked[0] | {AUDIO_PROMPT.format("other")}
+    assert set(visual) == asked[1] | {"other"}
+    assert len(set(visual)) == len(visual)
+
+
+def test_a_class_with_a_single_positive_segment_is_treated_like_any_other():
+    """The reference code stops there."""
+    labels = torch.tensor([[[1.0], [0.0]], [[0.0], [0.0]]])
+    cosines = torch.tensor([[[0.2], [0.1]], [[0.25], [0.3]]])
+    expected = torch.tensor([[[0.8], [0.0]], [[0.1], [0.12]]])
+    torch.testing.assert_close(reweight(labels, cosines), expected)
 
 
 @settings(max_examples=40, deadline=None)

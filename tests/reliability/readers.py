@@ -16,6 +16,7 @@ from mmcse.callbacks.card import CARD
 from mmcse.checkpoints import load_checkpoint
 from mmcse.data import FeatureBank, read_annotations
 from mmcse.data.npy import map_array, read_array
+from mmcse.data.segment_labels import read_segment_labels, write_segment_labels
 from mmcse.errors import UserError
 from mmcse.evaluate import read_checkpoint, rebuild
 from mmcse.evaluation.predictions import save_predictions, score_predictions
@@ -23,6 +24,8 @@ from mmcse.models import MMCSE
 from mmcse.models.checkpoint_files import export_reference, import_checkpoint, load_network, save_network
 from mmcse.runs.collect import collect, read_results
 from mmcse.train import train
+from mmcse.video.encoders.clap import Projection
+from mmcse.video.texts import EmbeddedTexts, TextEmbeddings
 
 SIZES = {"audio_dim": 6, "visual_dim": 5, "motion_dim": 4, "num_classes": 3, "hidden_dim": 8, "class_dim": 4}
 SIZES |= {"num_heads": 2, "num_layers": 1, "feedforward_dim": 8}
@@ -79,6 +82,16 @@ def readers(folder: Path) -> dict[str, Reader]:
 
     best = load_checkpoint(run / "checkpoints" / "best.ckpt")
     (folder / "card.json").write_text(json.dumps(best[CARD]))
+    space = EmbeddedTexts(("a dog", "other"), torch.randn(2, 3))
+    projection = Projection(*(torch.randn(shape) for shape in ((3, 5), (3,), (3, 3), (3,))))
+    TextEmbeddings(space, space, projection, {"CLAP": "1234"}).write(folder / "texts.npz")
+    ids, classes = ("a", "b"), ("Dog", "Cat")
+    label, described = np.full((2, 3, 2), 0.5), {"ids": ids, "classes": classes, "made": {}}
+    write_segment_labels(folder / "labels", label, label, **described)
+
+    def labelled(file: Path) -> None:
+        read_segment_labels(file.parent, ids, classes, num_segments=3)
+
     files = {
         "weak labels": (labels / "AVVP_val_pd.csv", annotated),
         "dense labels": (labels / "AVVP_eval_audio.csv", annotated),
@@ -89,6 +102,9 @@ def readers(folder: Path) -> dict[str, Reader]:
         "record of a run": (run / "result.json", collected),
         "results": (results, read_results),
         "predictions": (folder / "predictions.npz", scored),
+        "texts": (folder / "texts.npz", TextEmbeddings.read),
+        "segment labels": (folder / "labels" / "segment_visual.npy", labelled),
+        "segment labels' description": (folder / "labels" / "segment_labels.json", labelled),
         "checkpoint": (run / "checkpoints" / "best.ckpt", rebuilt),
         "card of a checkpoint": (folder / "card.json", rebuilt_from),
         "resumed checkpoint": (run / "checkpoints" / "last.ckpt", load_checkpoint),

@@ -21,8 +21,8 @@ from mmcse.errors import UserError
 
 NAMES = (
     "weak labels", "dense labels", "array", "mapped array", "manifest", "bank's ids", "record of a run", "results",
-    "predictions", "checkpoint", "card of a checkpoint", "resumed checkpoint", "authors' checkpoint",
-    "network's config", "network's weights",
+    "predictions", "texts", "segment labels", "segment labels' description", "checkpoint", "card of a checkpoint",
+    "resumed checkpoint", "authors' checkpoint", "network's config", "network's weights",
 )  # fmt: skip
 MEMORY = 2 << 30
 """Bytes of address space that reading a file of some kilobytes may take beyond what the process has."""
@@ -79,7 +79,17 @@ def test_changed_bytes_are_read_or_refused(all_readers, bounded_memory, evidence
     evidence(inputs=tried.total(), refused=tried[False])
 
 
-@pytest.mark.parametrize("name", ["manifest", "record of a run", "network's config", "results", "card of a checkpoint"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "manifest",
+        "record of a run",
+        "segment labels' description",
+        "network's config",
+        "results",
+        "card of a checkpoint",
+    ],
+)
 def test_json_of_any_shape_is_read_or_refused(all_readers, bounded_memory, evidence, name):
     reader, tried = all_readers[name], Counter()
     assert is_json(reader.example)

@@ -128,7 +128,8 @@ class TestThePage:
             line for block in re.findall(r"```bash\n(.*?)```", self.text, re.DOTALL) for line in block.splitlines()
         ]
         words = [shlex.split(line) for line in lines]
-        assert {line[1] for line in words} == {"extract", "pseudo-label", "data", "train", "eval", "parse"}
+        known = {"extract", "pseudo-label", "segment-labels", "data", "train", "eval", "parse"}
+        assert {line[1] for line in words} == known
         for program, command, *rest in words:
             assert program == "mmcse"
             if command in ("train", "eval"):
@@ -202,6 +203,23 @@ def test_from_videos_to_events(videos, weights, tmp_path, capsys):
     assert "2 test, 6 train, 3 val videos" in mmcse("data", "prepare", features, *options, "--out", bank)
     opened = FeatureBank.open(bank)
     assert (opened.classes, opened.num_segments) == (CLASSES, T)
+
+    soft = (
+        "segment-labels",
+        bank,
+        "--embeddings",
+        features,
+        "--texts",
+        tmp_path / "texts.npz",
+        "--out",
+        tmp_path / "soft",
+    )
+    out = mmcse(*soft, "--weights", weights, "--device", "cpu", "--offline")
+    assert "6 training videos" in out
+    heard = np.load(tmp_path / "soft/segment_audio.npy")
+    assert not heard[NAMES["train"].index("kitchen")].any()  # which has no sound
+    assert heard.any()
+    assert mmcse(*soft, "--weights", tmp_path) == out  # no weights are needed now
 
     training = (*tiny.data(bank), *tiny.NETWORK, *tiny.TRAINING, "data.audio_truth=corrected")
     assert "Avg" in mmcse("train", *training, f"run.root={tmp_path / 'runs'}", "evaluation.threshold=0.3")

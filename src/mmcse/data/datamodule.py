@@ -179,8 +179,8 @@ class AVVPDataModule(L.LightningDataModule):
             removed = read_label_changes(self.label_changes, videos.ids, self.bank.classes, weak)
             labels |= {"weak_audio": weak & ~removed.audio, "weak_visual": weak & ~removed.visual}
         if self.segment_labels:
-            shape = len(videos), self.bank.num_segments, len(self.bank.classes)
-            audio, visual = read_segment_labels(self.segment_labels, shape)
+            bank = self.bank
+            audio, visual = read_segment_labels(self.segment_labels, videos.ids, bank.classes, bank.num_segments)
             labels |= {"pseudo_audio": audio, "pseudo_visual": visual}
         return labels
 

@@ -1,22 +1,17 @@
 """Predictions on disk, so that any method can be scored: `mmcse score PREDICTIONS.npz`."""
 
 import os
-import zipfile
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from mmcse.data.annotations import AUDIO_FILE, Annotations, read_annotations, video_id
-from mmcse.data.npy import size_text
-from mmcse.errors import MissingFileError, UserError
+from mmcse.data.npz import as_strings, read_arrays, some
+from mmcse.errors import UserError
 from mmcse.evaluation.events import BoolArray
 from mmcse.evaluation.fscores import parsing_scores
 from mmcse.files import atomic_write
-
-_ARRAYS = ("ids", "audio", "visual")
-_DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, SyntaxError, MemoryError)
 
 
 def save_predictions(file: str | os.PathLike[str], ids: Sequence[str], audio: np.ndarray, visual: np.ndarray) -> None:
@@ -97,11 +92,18 @@ def read_predictions(
     if truth.true_audio is None or truth.true_visual is None:
         raise UserError(f"Split {truth.split!r} has no segment-level truth to score against. Use val or test.")
     T, K = truth.true_audio.shape[1:]
-    array, *predicted = _read_arrays(path, most=1_000 * (truth.true_audio.size + 1_000))
-    ids = _as_strings(path, array)
+    arrays = read_arrays(
+        path,
+        ("ids", "audio", "visual"),
+        most=1_000 * (truth.true_audio.size + 1_000),
+        what="predictions",
+        advice="Write it with numpy.savez(file, ids=numpy.array(ids, dtype=str), audio=..., visual=...), audio and "
+        "visual boolean or floating point.",
+    )
+    ids = as_strings(path, "ids", arrays["ids"])
     decisions = []
-    for name, array in zip(("audio", "visual"), predicted, strict=True):
-        if array.shape != (len(ids), T, K):
+    for name in ("audio", "visual"):
+        if (array := arrays[name]).shape != (len(ids), T, K):
             raise UserError(
                 f"{path}: {name!r} has shape {array.shape}; expected {(len(ids), T, K)}, that is {len(ids)} "
                 f"ids, {T} segments and {K} classes."
@@ -109,43 +111,6 @@ def read_predictions(
         decisions.append(_decide(path, name, array, threshold))
     order = _positions(path, ids, truth)
     return decisions[0][order], decisions[1][order]
-
-
-def _read_arrays(path: Path, most: int) -> list[np.ndarray]:
-    """The three arrays of a predictions file that unpacks to at most so many bytes."""
-    if not path.is_file():
-        raise MissingFileError(f"There is no predictions file {path}. Give the path of an .npz file.")
-    with path.open("rb") as stream:
-        if stream.read(2) != b"PK":
-            raise UserError(
-                f"{path} is not an .npz file. Write it with numpy.savez(file, ids=..., audio=..., visual=...)."
-            )
-    try:
-        with zipfile.ZipFile(path) as archive:  # before anything is unpacked: some kilobytes may hold gigabytes
-            if (size := sum(entry.file_size for entry in archive.infolist())) > most:
-                raise UserError(f"{path} unpacks to {size_text(size)}; a split of this size has use for less.")
-        with np.load(path, allow_pickle=False) as archive:
-            if missing := [name for name in _ARRAYS if name not in archive.files]:
-                raise UserError(
-                    f"{path} holds {_some(archive.files)}, but not {_some(missing)}; expected ids, audio, visual."
-                )
-            return [archive[name] for name in _ARRAYS]
-    except _DAMAGED as error:
-        raise UserError(f"{path} is truncated or damaged ({error}). Write or copy it again.") from error
-    except UserError:
-        raise
-    except ValueError as error:  # numpy's for a pickled array, and for a header or a body that makes no sense
-        raise UserError(
-            f"{path} holds an array that cannot be read ({error}). Save plain arrays, not Python objects: "
-            "ids=numpy.array(ids, dtype=str), audio and visual boolean or floating point."
-        ) from error
-
-
-def _as_strings(path: Path, ids: np.ndarray) -> list[str]:
-    """The ids as a list of strings, from text or bytes."""
-    if ids.ndim != 1 or ids.dtype.kind not in "US":
-        raise UserError(f"{path}: 'ids' is {ids.dtype} of shape {ids.shape}; expected (N,) strings.")
-    return np.strings.decode(ids, "utf-8", "replace").tolist() if ids.dtype.kind == "S" else ids.tolist()
 
 
 def _decide(path: Path, name: str, array: np.ndarray, threshold: float) -> np.ndarray:
@@ -172,7 +137,7 @@ def _positions(path: Path, ids: list[str], truth: Annotations) -> np.ndarray:
     repeated = [name for i, name in enumerate(ids) if name in video_of and position[video_of[name]] != i]
     missing = [name for i, name in enumerate(truth.names) if i not in position]
     problems = [
-        f"{len(names)} {what} ({_some(names)})"
+        f"{len(names)} {what} ({some(names)})"
         for names, what in (
             (missing, f"of the {len(truth.names)} videos of {truth.split} are missing"),
             (unknown, f"ids are not in {truth.split}"),
@@ -186,8 +151,3 @@ def _positions(path: Path, ids: list[str], truth: Annotations) -> np.ndarray:
             "name the first 11 characters)."
         )
     return np.array([position[i] for i in range(len(truth.names))])
-
-
-def _some(names: Sequence[str], most: int = 3) -> str:
-    """The first few names."""
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

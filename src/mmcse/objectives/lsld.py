@@ -29,6 +29,8 @@ AUDIO_PROMPT = "This is a sound of {}"
 """What the audio encoder is given for a phrase; the visual one is given the phrase itself."""
 OTHER = "other"
 """The phrase for a segment without any of its video's events."""
+MAX_EVENTS = 3
+"""Events that a video of LLP's training list has at most; the reference code combines no more."""
 
 
 def event_combinations(count: int) -> list[tuple[int, ...]]:
@@ -37,14 +39,33 @@ def event_combinations(count: int) -> list[tuple[int, ...]]:
     return [tuple(range(count)), *some, ()]
 
 
+def combination_prompts(
+    weak: Tensor, phrases: Sequence[str], max_events: int = MAX_EVENTS
+) -> dict[tuple[int, ...], str]:
+    """The prompts that the segments of some videos choose among.
+
+    Args:
+        weak: (N, K) weak labels.
+        phrases: K names of the classes, as a prompt words them.
+        max_events: videos with more events, or with none, do not choose.
+
+    Returns:
+        The phrases of prompts by the classes that they name.
+    """
+    sets = (weak > 0.5).unique(dim=0)
+    chosen = (classes for events in sets for classes in _choices(events, max_events))
+    return {classes: " and ".join(phrases[k] for k in classes) or OTHER for classes in chosen}
+
+
 def choose_by_prompts(
-    weak: Tensor, segments: Tensor, phrases: Sequence[str], encode: TextEncoder, max_events: int = 3
+    weak: Tensor, segments: Tensor, phrases: Sequence[str], encode: TextEncoder, max_events: int = MAX_EVENTS
 ) -> Tensor:
     """Keep in each segment those of its video's events that the closest prompt names.
 
     Args:
         weak: (N, K) weak labels.
-        segments: (N, T, E) embeddings of the segments of one modality.
+        segments: (N, T, E) embeddings of the segments of one modality; one of zeros, where a video has no such track,
+            keeps no event.
         phrases: K names of the classes, as a prompt words them.
         encode: turns all prompts into embeddings; the closest is that of highest cosine, the first one of equals.
         max_events: a video with more events, or with none, keeps its label in all of its segments.
@@ -53,21 +74,16 @@ def choose_by_prompts(
         (N, T, K) labels, 0 or 1.
     """
     labels = weak.unsqueeze(1).repeat(1, segments.shape[1], 1)
+    prompts = combination_prompts(weak, phrases, max_events)
+    embeddings = dict(zip(prompts, encode(list(prompts.values())), strict=True)) if prompts else {}
     sets, set_of_video = (weak > 0.5).unique(dim=0, return_inverse=True)
-    choices = {index: _choices(events, max_events) for index, events in enumerate(sets)}
-    prompts = {
-        chosen: " and ".join(phrases[k] for k in chosen) or OTHER for of_set in choices.values() for chosen in of_set
-    }
-    if not prompts:
-        return labels
-    embeddings = dict(zip(prompts, encode(list(prompts.values())), strict=True))
-    for index, of_set in choices.items():
-        if of_set:
+    for index, events in enumerate(sets):
+        if choices := _choices(events, max_events):
             videos = set_of_video == index
-            texts = torch.stack([embeddings[chosen] for chosen in of_set])
+            texts = torch.stack([embeddings[classes] for classes in choices])
             winner = _cosines(segments[videos], texts).argmax(dim=-1)
-            labels[videos] = torch.stack([_labels_of(chosen, weak) for chosen in of_set])[winner]
-    return labels
+            labels[videos] = torch.stack([_labels_of(classes, weak) for classes in choices])[winner]
+    return labels * segments.any(dim=-1, keepdim=True)
 
 
 def _choices(events: Tensor, max_events: int) -> list[tuple[int, ...]]:
@@ -111,6 +127,16 @@ def reweight(labels: Tensor, similarities: Tensor, event_ratio: float = 4.0, noi
     return torch.where(doubtful & (soft > 0) & (soft < 1), soft, labels.to(soft.dtype))
 
 
+def required_texts(weak: Tensor, phrases: Sequence[str], classes: Sequence[str]) -> tuple[list[str], list[str]]:
+    """All texts that `language_labels` has embedded.
+
+    Returns:
+        Those for the audio encoder, and those for the visual one.
+    """
+    prompts = list(dict.fromkeys((*combination_prompts(weak, phrases).values(), OTHER)))
+    return [AUDIO_PROMPT.format(prompt) for prompt in prompts], list(dict.fromkeys((*prompts, *classes)))
+
+
 def language_labels(
     weak: Tensor,
     audio: Tensor,
@@ -121,6 +147,8 @@ def language_labels(
     encode_for_visual: TextEncoder,
     *,
     soft: bool = True,
+    event_ratio: float = 4.0,
+    noise_ratio: float = 0.4,
 ) -> tuple[Tensor, Tensor]:
     """The segment labels of LSLD, made once for the whole training set.
 
@@ -133,6 +161,8 @@ def language_labels(
         encode_for_audio: CLAP's text encoder.
         encode_for_visual: CLIP's.
         soft: whether doubtful visual labels are softened (`reweight`).
+        event_ratio: of `reweight`.
+        noise_ratio: of `reweight`.
 
     Returns:
         Labels of audio, 0 or 1, and of visual, in [0, 1], (N, T, K) each.
@@ -141,7 +171,9 @@ def language_labels(
         weak, audio, phrases, lambda texts: encode_for_audio([AUDIO_PROMPT.format(text) for text in texts])
     )
     of_visual = choose_by_prompts(weak, visual, phrases, encode_for_visual)
-    return of_audio, reweight(of_visual, _cosines(visual, encode_for_visual(classes))) if soft else of_visual
+    if soft:
+        of_visual = reweight(of_visual, _cosines(visual, encode_for_visual(classes)), event_ratio, noise_ratio)
+    return of_audio, of_visual
 
 
 def _cosines(segments: Tensor, texts: Tensor) -> Tensor:

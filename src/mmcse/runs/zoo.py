@@ -1,13 +1,15 @@
 """The page on the methods of the suite: what is reproduced of each, how to train it, where it is not as its paper."""
 
 from functools import cache
+from inspect import signature
 from typing import Any
 
 import torch
-from hydra.utils import instantiate
+from hydra.utils import get_method, instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from mmcse.configuration import compose_config, experiment_folder
+from mmcse.data.layouts import layout_named
 from mmcse.markdown import markdown_table
 from mmcse.models import count_parameters
 from mmcse.runs.paper import PaperRow, paper_tables
@@ -62,7 +64,7 @@ def model_zoo() -> str:
     )
     commands = markdown_table(
         ("method", "model", "command"),
-        ((method["label"], f"`{method['model']}`", _commands(_rows(method))) for method in methods),
+        ((method["label"], f"`{method['model']}`", _commands(method)) for method in methods),
     )
     switches = markdown_table(
         ("method", "released", "switch", "then"),
@@ -75,11 +77,12 @@ def model_zoo() -> str:
     return "\n".join((_HEAD, costs, _COMMANDS, commands, _SWITCHES, switches, ""))
 
 
-def _commands(rows: list[PaperRow]) -> str:
-    """What trains the rows of a method, and which stages come first."""
+def _commands(method: dict[str, Any]) -> str:
+    """What trains the rows of a method, and what comes first."""
+    rows = _rows(method)
     commands = "<br>".join(f"`mmcse train experiment={_experiment(row)} ...`" for row in rows)
-    stages = _config(rows[0]).stages
-    return commands + (f" (first: {', '.join(map(str, stages))})" if stages else "")
+    first = method.get("first") or ", ".join(map(str, _config(rows[0]).stages or ()))
+    return commands + (f" (first: {first})" if first else "")
 
 
 def _rows(method: dict[str, Any]) -> list[PaperRow]:
@@ -98,13 +101,16 @@ def _config(row: PaperRow) -> DictConfig:
 
 def _parameters(row: PaperRow) -> int:
     """Parameters at inference of an experiment's network."""
+    config = _config(row)
     with torch.device("meta"):  # without memory
-        network = instantiate(
-            _config(row).model,
-            audio_dim=128,
-            visual_dim=2048,
-            motion_dim=512,
-            num_classes=25,
-            num_segments=10,
-        )
+        network = instantiate(config.model, **_sizes(config.data.bank))
     return count_parameters(network)[0]
+
+
+def _sizes(bank: DictConfig) -> dict[str, int]:
+    """The arguments of a network that the data decide, as the bank of a configuration would have them."""
+    settings: Any = OmegaConf.to_container(bank)
+    made = signature(get_method(settings.pop("_target_"))).bind(**settings)
+    made.apply_defaults()
+    widths = {f"{stream.name}_dim": stream.width for stream in layout_named(made.arguments["layout"]).features}
+    return widths | {"num_classes": len(made.arguments["classes"]), "num_segments": made.arguments["num_segments"]}

@@ -145,7 +145,7 @@ def segment_logits(
         UserError: the embeddings were made with other weights or windows.
     """
     require_same(folder / teachers.report_name, teachers.settings)
-    stored = {video for labels in splits for video in labels.ids if _is_stored(folder, video)}
+    stored = {video for labels in splits for video in labels.ids if is_stored(folder, video)}
     lacking = [video for labels in splits for video in labels.ids if video not in stored]
     if lacking and not (skip_missing and all(stored & set(labels.ids) for labels in splits)):
         raise MissingFileError(
@@ -161,7 +161,7 @@ def segment_logits(
         prompts, scale = teacher.text_embeddings(asked.prompts), teacher.logit_scale
         shape = (teachers.window, prompts.shape[1])
         found.append([
-            np.stack([text_logits(stream.read(_file(folder, stream, v), shape), prompts, scale) for v in labels.ids])
+            np.stack([text_logits(stream.read(file_of(folder, stream, v), shape), prompts, scale) for v in labels.ids])
             for labels in splits
         ])  # fmt: skip
     return [LabelledSplit(labels, ByModality(*logits)) for labels, *logits in zip(splits, *found, strict=True)]
@@ -179,7 +179,7 @@ def write_labels(folder: Path, recipe: Recipe, splits: Sequence[LabelledSplit]) 
         marked = split.marked(recipe)
         for stream, array in zip(VALOR.pseudo_labels, marked, strict=True):
             for video, of_video in zip(split.labels.ids, array, strict=True):
-                _store(_file(folder, stream, video), of_video.astype(np.uint8))
+                _store(file_of(folder, stream, video), of_video.astype(np.uint8))
         report["splits"][split.labels.split] = describe(split, recipe)
     write_json(folder / REPORT, report)
     return report
@@ -235,11 +235,13 @@ def _only(videos: Collection[str], labels: Annotations) -> Annotations:
     return replace(labels, names=names, **{n: None if array is None else array[rows] for n, array in arrays.items()})
 
 
-def _is_stored(folder: Path, video: str) -> bool:
-    return all(_file(folder, stream, video).is_file() for stream in STREAMS)
+def is_stored(folder: Path, video: str) -> bool:
+    """Whether a folder has both embeddings of a video."""
+    return all(file_of(folder, stream, video).is_file() for stream in STREAMS)
 
 
-def _file(folder: Path, stream: Stream | PseudoLabels, video: str) -> Path:
+def file_of(folder: Path, stream: Stream | PseudoLabels, video: str) -> Path:
+    """The file of a video's embeddings or labels."""
     return folder / stream.folder / f"{video}.npy"
 
 

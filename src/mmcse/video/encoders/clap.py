@@ -8,10 +8,11 @@ and tokenizer here, and the weights are those of the checkpoint.
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from mmcse.resampling import resampling_matrix
@@ -46,6 +47,26 @@ def log_mel(sound: Tensor) -> Tensor:
 def _quantised(sound: Tensor) -> Tensor:
     """Sound through 16-bit integers and back, as CLAP was trained on."""
     return (sound.clamp(-1, 1) * 32767).trunc() / 32767
+
+
+class Projection(NamedTuple):
+    """Features of CLAP's audio network (..., C) to the space that it shares with texts (..., E), as plain tensors.
+
+    The network pools its map to one vector and projects that; a segment's part of the map can be projected as well.
+    """
+
+    weight_1: Tensor
+    """(E, C)."""
+    bias_1: Tensor
+    """(E,)."""
+    weight_2: Tensor
+    """(E, E)."""
+    bias_2: Tensor
+    """(E,)."""
+
+    def __call__(self, features: Tensor) -> Tensor:
+        """Two linear layers with a ReLU between them."""
+        return F.linear(F.linear(features, self.weight_1, self.bias_1).relu(), self.weight_2, self.bias_2)
 
 
 class CLAP:
@@ -114,7 +135,7 @@ class CLAP:
         """
         segments = clips[0].num_segments
         sound = sound_of(clips, RATE)
-        sound = torch.nn.functional.pad(sound, (0, -sound.shape[1] % (SECONDS * RATE)))
+        sound = F.pad(sound, (0, -sound.shape[1] % (SECONDS * RATE)))
         with self._compute.running():
             maps = self._audio(sound.view(-1, SECONDS * RATE))[0].flatten(2).transpose(1, 2)  # (pieces, 64, C)
             if segments != SECONDS:
@@ -140,6 +161,11 @@ class CLAP:
             tokens = hub.tokens_of(prompts, self._tokenizer, self._compute.device)
             pooled = self.network.text_model(**tokens).pooler_output
             return hub.unit(self.network.text_projection(pooled)).cpu().numpy()
+
+    @property
+    def projection(self) -> Projection:
+        """The map from pooled features to the space of `text_embeddings`."""
+        return Projection(*(value.float().cpu() for value in self.network.audio_projection.state_dict().values()))
 
     @property
     def logit_scale(self) -> float:
