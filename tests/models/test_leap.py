@@ -41,9 +41,9 @@ def test_made_up_embeddings_are_the_same_every_time_and_tell_classes_apart():
         (np.zeros(3), r"of shape \(3,\)"),
         (np.zeros((3, 5), dtype=int), "holds int64"),
         (np.array([["a"], ["b"], ["c"]]), "holds <U1"),
-        (np.array([None, 1, 2]), "cannot be read as a .npy file of numbers"),
-        (b"glove", "cannot be read as a .npy file of numbers"),
-        (b"", "cannot be read as a .npy file of numbers"),
+        (np.array([None, 1, 2]), "is pickled"),
+        (b"glove", "no proper .npy header"),
+        (b"", "the file is empty"),
     ],
 )
 def test_a_file_without_an_embedding_per_class_is_refused(content, said, tmp_path):

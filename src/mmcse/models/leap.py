@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mmcse.data.npy import read_array
 from mmcse.errors import MissingFileError, UserError
 from mmcse.models.decoupling import stack_modalities
 from mmcse.models.frontend import FrontEnd
@@ -226,14 +227,13 @@ def label_table(file: str | os.PathLike[str] | None, num_classes: int) -> Tensor
         return torch.from_numpy(random * RANDOM_NORM / RANDOM_WIDTH**0.5).to(torch.get_default_dtype())
     if not Path(file).is_file():
         raise MissingFileError(f"There is no file {file}. Expected label embeddings, a .npy file of (K, E) numbers.")
-    try:
-        table = np.load(file, allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise UserError(f"{file} cannot be read as a .npy file of numbers. {error}") from error
-    if not isinstance(table, np.ndarray) or table.ndim != 2 or len(table) != num_classes or table.dtype.kind != "f":
-        found = f"{table.dtype} of shape {table.shape}" if isinstance(table, np.ndarray) else "several arrays"
-        raise UserError(f"{file} holds {found}. Expected a float embedding for each of {num_classes} classes, (K, E).")
-    return torch.from_numpy(table).to(torch.get_default_dtype())
+    table = read_array(Path(file))
+    if table.ndim != 2 or len(table) != num_classes or table.dtype.kind != "f":
+        raise UserError(
+            f"{file} holds {table.dtype} of shape {table.shape}. Expected a float embedding for each of {num_classes} "
+            "classes, (K, E)."
+        )
+    return torch.tensor(table, dtype=torch.get_default_dtype())
 
 
 @reference_names.register
