@@ -45,10 +45,11 @@ sweep: setup ## train a whole table (TABLE=3 SEEDS=5 [WORLDS=3] [DATA=llp_clip_c
 sweep-all: setup ## train all ablation tables, or those of TABLES="2 3" (takes what sweep takes)
 	$(SWEEP) experiment=$(call commas,$(filter-out $(same_as_table2_full),$(call rows,$(TABLES)))) $(ARGS)
 
-report: setup ## collect the results of all runs, and write docs/REPRODUCTION.md from them
+report: setup ## collect the results of all runs, and write the pages that are made of them
 	$(if $(wildcard runs),$(BIN)/mmcse collect runs)
 	$(BIN)/mmcse report --reproduction docs/REPRODUCTION.md
 	$(BIN)/mmcse report --model-zoo docs/model-zoo.md
+	$(BIN)/mmcse report --methods docs/methods-on-simllp.md
 
 bench: setup ## speed and memory against the literal implementation, on an idle machine; writes benchmarks/
 	$(BIN)/mmcse bench --threads 2 --out benchmarks $(ARGS)

@@ -1,16 +1,14 @@
 """The machine that a benchmark ran on: what it is, how busy it was, and how fast it multiplies and copies."""
 
 import os
-import platform
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 
 from mmcse.benchmark.timing import Quartiles, take_turns
-from mmcse.runs.record import environment, now
+from mmcse.runs.record import environment, now, processor_name
 
 BUSY = 0.5
 """Load average above which times are not to be trusted."""
@@ -41,17 +39,6 @@ def was_busy(measured: Mapping[str, Any]) -> bool:
     """
     own = measured["environment"]["threads"]
     return measured["load_at_start"] > BUSY or measured["load_at_end"] > own + BUSY
-
-
-def processor_name() -> str:
-    """The processor, as the system calls it."""
-    cpuinfo = Path("/proc/cpuinfo")
-    names = (
-        [line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
-        if cpuinfo.is_file()
-        else []
-    )
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def rates(size: int, repeats: int) -> dict[str, float]:

@@ -43,6 +43,9 @@ def add(commands: Subcommands) -> None:
     )
     parser.add_argument("--model-zoo", type=Path, metavar="FILE", help="write the page on the suite's methods instead")
     parser.add_argument(
+        "--methods", type=Path, metavar="FILE", help="write the page that compares them on simulated data instead"
+    )
+    parser.add_argument(
         "--check", action="store_true", help="write nothing; exit 1 where FILE differs from what would be written"
     )
     page = parser.add_argument_group("a web page of runs")
@@ -72,7 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
     text, file = _tables(arguments)
     if arguments.check:
         if file is None:
-            raise UserError("--check compares a file: give it with --out, --reproduction or --model-zoo.")
+            raise UserError("--check compares a file: give it with --out, --reproduction, --model-zoo or --methods.")
         if file.is_file() and file.read_text(encoding="utf-8") == text:
             return 0
         print(f"{file} is not what the results say; write it anew without --check.", file=sys.stderr)
@@ -85,9 +88,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _tables(arguments: argparse.Namespace) -> tuple[str, Path | None]:
-    """Tables, or the page on what was reproduced; and the file they are for."""
+    """Tables, or the page that was asked for instead; and the file they are for."""
     from mmcse.errors import UserError
     from mmcse.runs.collect import read_results
+    from mmcse.runs.methods import methods_page
     from mmcse.runs.paper import all_tables, paper_table
     from mmcse.runs.render import FORMATS
     from mmcse.runs.reproduction import reproduction
@@ -99,6 +103,8 @@ def _tables(arguments: argparse.Namespace) -> tuple[str, Path | None]:
     results = read_results(arguments.results)
     if arguments.reproduction:
         return reproduction(results), arguments.reproduction
+    if arguments.methods:
+        return methods_page(results), arguments.methods
     chosen = [paper_table(number) for number in arguments.table or ()]
     if without := [table.number for table in chosen if not table.has_runs]:
         raise UserError(f"No runs fill Table {without[0]}: it is about cost. See `mmcse efficiency`.")
@@ -112,10 +118,9 @@ def _write_page(arguments: argparse.Namespace) -> int:
     from mmcse.pages.report import report_page, report_tables
     from mmcse.runs.reported import read_runs
 
-    if arguments.table or arguments.out or arguments.reproduction or arguments.model_zoo or arguments.check:
-        raise UserError(
-            "--html makes a page of runs; it does not go with --table, --out, --reproduction, --model-zoo or --check."
-        )
+    others = ("table", "out", "reproduction", "model_zoo", "methods", "check")
+    if given := [f"--{name.replace('_', '-')}" for name in others if getattr(arguments, name)]:
+        raise UserError(f"--html makes a page of runs; it does not go with {', '.join(given)}.")
     if not arguments.runs:
         raise UserError("Name the runs of the page: mmcse report --html FILE RUN_FOLDER ...")
     if arguments.videos < 0:

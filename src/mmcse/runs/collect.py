@@ -114,7 +114,10 @@ def result_of(record: dict[str, Any], *, per_class: bool = False) -> Result:
             "source": {key: value for key, value in data["source"].items() if key != "folders"},
         },
         "config": identifying(record["config"]) | _given_files(record),
-        "environment": {key: environment[key] for key in ("mmcse", "git", "python", "versions", "threads")},
+        "environment": {
+            **{key: environment[key] for key in ("mmcse", "git", "python", "versions", "threads")},
+            "processor": environment.get("processor"),  # the first records do not have it
+        },
         **({"per_class": record["per_class"]} if per_class and "per_class" in record else {}),
     }
 

@@ -64,8 +64,20 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
         "platform": platform.platform(),
+        "processor": processor_name(),
         "threads": torch.get_num_threads(),
     }
+
+
+def processor_name() -> str:
+    """The processor, as the system calls it."""
+    cpuinfo = Path("/proc/cpuinfo")
+    names = (
+        [line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
+        if cpuinfo.is_file()
+        else []
+    )
+    return names[0] if names else platform.processor() or platform.machine()
 
 
 def peak_memory() -> int:

@@ -100,10 +100,18 @@ def settings_of(result: Result) -> dict[str, Any]:
 
 @cache
 def _shipped(name: str) -> dict[str, Any]:
-    if name not in experiments():
+    """The settings of an experiment, or of a stage of one (EXPERIMENT/STAGE); none of what is neither."""
+    experiment, _, stage = (name, "", "") if name in experiments() else name.rpartition("/")
+    if experiment not in experiments():
         return {}
-    config = OmegaConf.to_container(compose_config("train", [f"experiment={name}"]))
-    return _flat(identifying(config))  # type: ignore[arg-type]
+    config = compose_config("train", [f"experiment={experiment}"])
+    if stage:
+        if stage not in (config.stages or {}):
+            return {}
+        from mmcse.stages import stage_config  # with Lightning, which few tables need
+
+        config = stage_config(config, stage)
+    return _flat(identifying(OmegaConf.to_container(config)))  # type: ignore[arg-type]
 
 
 def _flat(node: Any, path: str = "") -> dict[str, Any]:
