@@ -60,11 +60,11 @@ def find_events(present: BoolArray) -> Events:
     N, T, K = present.shape
     padded = np.zeros((N, K, T + 2), dtype=bool)
     padded[:, :, 1:-1] = present.swapaxes(1, 2)
-    before, after = padded[:, :, :-1], padded[:, :, 1:]
-    # Both come in the order of video, class, time, so the n-th end belongs to the n-th start.
-    video, label, onset = np.nonzero(after & ~before)
-    offset = np.nonzero(before & ~after)[2]
-    return Events(video, label, onset, offset, (N, T, K))
+    # Changes come in the order of video, class, time, so a start and its end take turns.
+    changes = np.flatnonzero(padded[:, :, 1:] != padded[:, :, :-1])
+    cell, onset = np.divmod(changes[::2], T + 1)
+    video, label = np.divmod(cell, K)
+    return Events(video, label, onset, changes[1::2] % (T + 1), (N, T, K))
 
 
 @dataclass(frozen=True)
