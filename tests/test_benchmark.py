@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import mmcse
 from literal_loader import LiteralDataset, literal_loader, literal_scores, write_video_files
-from mmcse.benchmark import timing
+from mmcse.benchmark import machine, timing
 from mmcse.benchmark.floor import OPTIMISER, REST, Costs, part_of, profile_step
 from mmcse.benchmark.growth import map_bytes
 from mmcse.benchmark.machine import was_busy
@@ -166,6 +166,15 @@ def test_a_busy_machine_is_called_busy():
     assert not was_busy(about)
     assert was_busy(about | {"load_at_start": 1.0})
     assert was_busy(about | {"load_at_end": 3.0})
+
+
+def test_a_benchmark_waits_until_the_load_has_fallen(monkeypatch, capsys):
+    loads = iter([1.5, 1.5, 1.0, 0.7, 0.4, 0.4])
+    monkeypatch.setattr(machine, "load_average", lambda: next(loads))
+    assert machine.come_to_rest(pause=0)
+    assert "its load is 1.5" in capsys.readouterr().err
+    monkeypatch.setattr(machine, "load_average", lambda: 2.0)
+    assert not machine.come_to_rest(patience=0)
 
 
 def test_mistakes_are_named(tmp_path, monkeypatch, capsys):

@@ -1,6 +1,8 @@
 """The machine that a benchmark ran on: what it is, how busy it was, and how fast it multiplies and copies."""
 
 import os
+import sys
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -29,6 +31,24 @@ def machine() -> dict[str, Any]:
 def load_average() -> float:
     """Processes that ran or waited to run, over the last minute."""
     return os.getloadavg()[0]
+
+
+def come_to_rest(patience: float = 180.0, pause: float = 5.0) -> bool:
+    """Wait until the load has fallen: it remembers for minutes what ran before.
+
+    Args:
+        patience: seconds to wait at most.
+        pause: seconds between two looks.
+
+    Returns:
+        Whether the machine is at rest.
+    """
+    if load_average() > BUSY:
+        print(f"waiting for the machine to come to rest: its load is {load_average():.1f}", file=sys.stderr, flush=True)
+    deadline = time.monotonic() + patience
+    while load_average() > BUSY and time.monotonic() < deadline:
+        time.sleep(pause)
+    return load_average() <= BUSY
 
 
 def was_busy(measured: Mapping[str, Any]) -> bool:

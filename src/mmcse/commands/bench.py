@@ -33,7 +33,7 @@ def add(commands: Subcommands) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure, print a summary, and write what was asked for."""
-    from mmcse.benchmark.machine import BUSY, load_average, machine
+    from mmcse.benchmark.machine import come_to_rest, load_average, machine
     from mmcse.benchmark.page import summary, write_page
     from mmcse.benchmark.parts import thread_count
     from mmcse.benchmark.ways import literal_modules
@@ -44,8 +44,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise UserError(f"--threads is {arguments.threads}; expected 1 or more.")
     literal_modules()  # before anything is measured: only a checkout has them
     kind = next((kind for kind in _MEASURE if getattr(arguments, kind, False)), "ratios")
-    if (load := load_average()) > BUSY:
-        print(f"mmcse: The machine is busy (load {load:.1f}); times will not be worth much.", file=sys.stderr)
+    if not arguments.quick and not come_to_rest():
+        print("mmcse: The machine is busy; times will not be worth much.", file=sys.stderr)
     with thread_count(arguments.threads):
         about = machine()
         results: dict[str, Any] = {"machine": about, "quick": arguments.quick, **_MEASURE[kind](arguments)}
