@@ -38,7 +38,7 @@ def test_a_row_has_its_scores_its_difference_and_its_costs():
     page = methods_page([*MMCSE, *worlds("baselines/han", (45.0, 55.1, 64.9), seconds=70.0)])
     han = cells(page, "HAN")
     assert han["Avg"] == "55.0 ± 10.0"
-    assert han["runs"] == "3 worlds x 1 seeds"
+    assert han["runs"] == "3 worlds x 1 seed"
     assert han["Avg, from MM-CSE, 2 layers"] == "-5.0, lower"  # in pairs: worlds differ more than the methods
     assert (han["parameters"], han["multiply-adds (G)"], han["s an epoch"]) == ("4,241,995", "0.069", "7.0")
     assert cells(page, "MM-CSE, 2 layers")["parameters"] == "3,631,053"

@@ -102,6 +102,9 @@ def test_of_several_worlds_each_counts_once():
     assert (line.worlds, line.seeds, line.runs) == (3, 2, 6)
     assert line.cells["Avg"].ours.n == 3
     assert line.cells["Avg"].ours.std == pytest.approx(10.0)
+    assert "3 worlds x 2 seeds" in render_markdown([table])
+    _, table = result_tables(TABLE_3, results(*made[:-1]))
+    assert "5 in 3 worlds" in render_markdown([table])
 
 
 def test_the_full_model_counts_once_under_whatever_name():

@@ -155,7 +155,11 @@ def _value(cell: Cell) -> str:
 
 
 def _runs(line: Line) -> str:
-    return f"{line.worlds} worlds x {line.seeds} seeds" if line.worlds > 1 else str(line.runs or "")
+    if line.worlds < 2:
+        return str(line.runs or "")
+    if line.runs != line.worlds * line.seeds:
+        return f"{line.runs} in {line.worlds} worlds"
+    return f"{line.worlds} worlds x {line.seeds} seed{'s' if line.seeds > 1 else ''}"
 
 
 def _number(value: float | None, form: str = ".2f") -> str:

@@ -47,7 +47,8 @@ else data sets (worlds), each the mean over its seeds.
 def reproduction(results: Sequence[Result]) -> str:
     """The page, in Markdown; the same results give the same bytes."""
     parity: Any = OmegaConf.to_container(OmegaConf.load(experiment_folder() / "parity.yaml"))
-    parts = [_HEAD, _evaluator(parity["evaluator"]), _networks(parity["network"]), _RETRAINING]
+    suite: Any = OmegaConf.to_container(OmegaConf.load(experiment_folder() / "suite.yaml"))
+    parts = [_HEAD, _evaluator(parity["evaluator"]), _networks(parity["network"]), _RETRAINING, suite["ablations"]]
     for table in paper_tables().values():
         if table.has_runs:
             parts += [render_markdown(result_tables(table, results)), _commands(table)]
