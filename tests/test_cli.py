@@ -106,6 +106,7 @@ class TestMistakes:
             (["train", "model=mmsce"], "Did you mean 'mmcse'?"),
             (["train", "trainer.limit_val_batches=1"], "+trainer.limit_val_batches=VALUE"),
             (["train", "seed=many"], "could not be converted to Integer"),
+            (["train", "seed=" + 5000 * "9"], "more than 1000 digits"),
             (["train", "seed=-1"], "seed is -1; expected 0 or more"),
             (["train", "trainer.max_epochs=0"], "trainer.max_epochs is 0; expected 1 or more"),
             (["train", "threads=0"], "threads is 0; expected 1 or more"),

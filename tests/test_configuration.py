@@ -58,6 +58,8 @@ def test_defaults_are_the_recipe_of_the_paper():
         ("experiment=quickstrat", "Did you mean 'quickstart'?"),
         ("seed=many", "could not be converted to Integer"),
         ("seed", "missing EQUAL"),
+        ("~run.name" + 300 * "e", "it has 309 letters. Expected key=value"),
+        ("seed=" + 5000 * "9", "more than 1000 digits"),
     ],
 )
 def test_mistakes_in_overrides_are_answered_with_the_near_miss(override, said):

@@ -168,16 +168,33 @@ def experiments() -> dict[str, Path]:
     return {file.relative_to(root).with_suffix("").as_posix(): file for file in files}
 
 
+_MOST_LETTERS, _MOST_DIGITS = 200, 1000
+
+
 def compose_config(name: str, overrides: Sequence[str] = ()) -> DictConfig:
     """Compose a configuration as the command line does.
 
     Raises:
         UserError: an override does not fit; the message names the nearest key or option there is.
     """
+    check_lengths(overrides)
     try:
         return _compose(name, overrides)
-    except (HydraException, OmegaConfBaseException, ValueError) as error:  # the last for numbers of thousands of digits
+    except (HydraException, OmegaConfBaseException) as error:
         raise UserError(explain_composition(error, name, overrides)) from error
+
+
+def check_lengths(overrides: Sequence[str]) -> None:
+    """Check that nothing is so long that Hydra fails on it: it looks for files by keys, and converts numbers.
+
+    Raises:
+        UserError: a key or a number is.
+    """
+    for override in overrides:
+        if len(key := override.partition("=")[0]) > _MOST_LETTERS:
+            raise UserError(f"There is no key {key[:40]}...: it has {len(key):,} letters. Expected key=value.")
+        if re.search(rf"\d{{{_MOST_DIGITS}}}", override):
+            raise UserError(f"A number in {override[:40]}... has more than {_MOST_DIGITS} digits.")
 
 
 def explain_composition(error: Exception, name: str, overrides: Sequence[str]) -> str:

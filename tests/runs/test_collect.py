@@ -107,3 +107,10 @@ def test_mistakes_are_named(runs, tmp_path):
     file.write_text(file.read_text() + json.dumps({"name": "x"}) + "\n")
     with pytest.raises(UserError, match=r"table3\.jsonl, line 4 is not a result"):
         collect([runs], tmp_path / "out")
+
+
+def test_a_name_that_no_file_can_have_is_refused(tmp_path):
+    (tmp_path / "run").mkdir()
+    write_record(tmp_path / "run", record() | {"name": "é" * 150 + "/row"})  # of 300 bytes
+    with pytest.raises(UserError, match=r"not a whole record of a run \(unexpected values of name\)"):
+        collect([tmp_path / "run"], tmp_path / "out")

@@ -30,6 +30,10 @@ Result = dict[str, Any]
 """One line of the results: a record of a run without what only its folder needs."""
 
 
+_LONGEST_NAME = 200
+"""Bytes of a table's name; those of a file's can be 255, and a file being written has a longer one."""
+
+
 class Collected(NamedTuple):
     """What a collection did: lines added, runs that were there already, those not at their end, and conflicts."""
 
@@ -159,7 +163,8 @@ def _whole(result: Result) -> Result:
     wrong = [name for name, kind in kinds.items() if not isinstance(result[name], kind)]
     wrong += [f"data.{name}" for name in ("kind", "digest") if not isinstance(result["data"][name], str)]
     table = result["name"].split("/")[0]
-    wrong += ["name"] * (not table.isprintable() or not table.strip(".") or len(table) > 200)  # it names a file
+    fits = len(table.encode(errors="replace")) <= _LONGEST_NAME
+    wrong += ["name"] * (not table.isprintable() or not table.strip(".") or not fits)  # it names a file
     if result["status"] == "ok":
         scores = [score for split in {"test", *result["scores"]} for score in result["scores"][split].values()]
         wrong += ["scores"] * (not all(isinstance(score, float | int) for score in scores))
