@@ -91,7 +91,7 @@ notebooks: setup ## run all notebooks, with a training of one epoch
 
 test-minimum: ## the fast tests with the oldest versions that are supported, in .venv-minimum
 	test -x .venv-minimum/bin/python || $(PYTHON) -m venv .venv-minimum
-	.venv-minimum/bin/python -m pip install --quiet $(PIP_FLAGS) -c constraints-minimum.txt -e ".[plots,report]" \
+	.venv-minimum/bin/python -m pip install --quiet $(PIP_FLAGS) -c constraints-minimum.txt -e ".[plots,report,sweeps,slurm]" \
 	  pytest hypothesis jsonschema pillow playwright axe-playwright-python
 	OMP_NUM_THREADS=1 .venv-minimum/bin/python -m pytest -m "not slow"
 

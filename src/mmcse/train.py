@@ -176,7 +176,7 @@ def _build_parser(config: DictConfig, sizes: dict[str, int]) -> VideoParser:
         instantiate(config.model, **sizes),
         instantiate(config.objective),
         num_classes=sizes["num_classes"],
-        optimizer=instantiate(config.optimizer),
+        optimizer=instantiate(config.optimizer, _convert_="all"),  # its state in checkpoints: plain lists and numbers
         scheduler=instantiate(config.scheduler),
         gate=config.evaluation.gate,
         threshold=config.evaluation.threshold,
