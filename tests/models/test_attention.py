@@ -1,5 +1,7 @@
 """Our attention against PyTorch's own module: values, maps, and how training starts."""
 
+import copy
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -65,3 +67,22 @@ def test_dropout_is_on_the_weights_while_training_only():
     assert (weights == 0).double().mean() == pytest.approx(0.5, abs=0.1)
     _, weights = attention.eval()(tokens, tokens, need_map=True)
     torch.testing.assert_close(weights.sum(-1), torch.ones(50, 6, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("cross", [False, True])
+def test_half_precision_is_close_with_its_gradients_and_maps(cross):
+    torch.manual_seed(0)
+    attention = Attention(32, 4, dropout=0.0)
+    tokens, context = torch.randn(2, 6, 25, 32)
+    results = []
+    for module, dtype in ((copy.deepcopy(attention).double(), torch.float64), (attention, torch.float32)):
+        x = tokens.to(dtype).requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.float32):
+            gathered, attention_map = module(x, context.to(dtype) if cross else x, need_map=True)
+        loss = gathered.to(dtype).square().sum() + 100 * attention_map.square().sum()
+        results.append((gathered, attention_map, *torch.autograd.grad(loss, (x, *module.parameters()))))
+    exact, half = results
+    assert half[0].dtype == torch.bfloat16
+    assert half[1].dtype == torch.float32  # a loss is computed from the map
+    for of_exact, of_half in zip(exact, half, strict=True):
+        assert (of_half.double() - of_exact).norm() < 0.02 * of_exact.norm()

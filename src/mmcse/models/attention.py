@@ -80,8 +80,9 @@ def _attend(query: Tensor, context: Tensor, num_heads: int, rate: float) -> tupl
         rate: of the dropout.
 
     Returns:
-        What was gathered, (..., n, dim), and what the values were weighted with, (..., H, n, n). All is computed in
-        single precision at least: a softmax in half precision is less exact and, on a CPU, slower.
+        What was gathered, (..., n, dim), and what the values were weighted with, (..., H, n, n). Products are computed
+        in the type of the queries, everything else in single precision at least: element by element, half precision is
+        less exact and, on a CPU, slower.
     """
     leading = query.shape[:-2]
     with torch.autocast(query.device.type, enabled=False):
@@ -101,15 +102,15 @@ class _WeightedSum(Function):
         # (1, rows, H, n, e) and (2, rows, H, n, e)
         [query_heads], (key, value) = (_split_heads(x, parts, num_heads) for x, parts in ((query, 1), (context, 2)))
         query_heads *= query_heads.shape[-1] ** -0.5
-        weights = (query_heads @ key.mT).softmax(dim=-1)
+        weights = (query_heads @ key.mT).softmax(dim=-1, dtype=torch.promote_types(query.dtype, torch.float32))
         kept = weights
         if rate:
             mask, scale = keep_mask(weights, rate)
             kept = mask.mul_(scale).mul_(weights)
-        ctx.save_for_backward(query_heads, key, value, weights, kept)
-        ctx.dtype = query.dtype
+        factors = kept.to(query.dtype)
+        ctx.save_for_backward(query_heads, key, value, weights, factors)
         ctx.set_materialize_grads(False)
-        return _merge_heads((kept @ value).unsqueeze(0), query.dtype), kept
+        return _merge_heads((factors @ value).unsqueeze(0)), kept
 
     @staticmethod
     @once_differentiable
@@ -120,20 +121,19 @@ class _WeightedSum(Function):
         by_weight = of_gathered @ value.mT
         if of_kept is not None:
             by_weight += of_kept
-        by_weight *= kept  # and of the softmax: w * (g - sum(w * g))
-        by_score = by_weight.addcmul_(weights, by_weight.sum(dim=-1, keepdim=True), value=-1)
+        by_weight = by_weight.mul_(kept).to(weights.dtype)  # and of the softmax: w * (g - sum(w * g))
+        by_score = by_weight.addcmul_(weights, by_weight.sum(dim=-1, keepdim=True), value=-1).to(query.dtype)
         of_query = (by_score @ key).mul_(query.shape[-1] ** -0.5)
         of_context = torch.stack((by_score.mT @ query, kept.mT @ of_gathered))
-        return _merge_heads(of_query.unsqueeze(0), ctx.dtype), _merge_heads(of_context, ctx.dtype), None, None
+        return _merge_heads(of_query.unsqueeze(0)), _merge_heads(of_context), None, None
 
 
 def _split_heads(x: Tensor, parts: int, num_heads: int) -> Tensor:
-    """(rows, n, parts * dim) to (parts, rows, H, n, e), contiguous and in single precision at least."""
+    """(rows, n, parts * dim) to (parts, rows, H, n, e), copied side by side."""
     heads = x.unflatten(-1, (parts, num_heads, -1)).permute(2, 0, 3, 1, 4)
-    return heads.to(torch.promote_types(x.dtype, torch.float32), copy=True, memory_format=torch.contiguous_format)
+    return heads.clone(memory_format=torch.contiguous_format)
 
 
-def _merge_heads(heads: Tensor, dtype: torch.dtype) -> Tensor:
-    """(parts, rows, H, n, e) to (rows, n, parts * dim), contiguous and of the given type."""
-    merged = heads.permute(1, 3, 0, 2, 4)
-    return merged.to(dtype, copy=True, memory_format=torch.contiguous_format).flatten(2)
+def _merge_heads(heads: Tensor) -> Tensor:
+    """(parts, rows, H, n, e) to (rows, n, parts * dim), contiguous."""
+    return heads.permute(1, 3, 0, 2, 4).flatten(2)
