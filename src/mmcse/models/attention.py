@@ -85,8 +85,7 @@ def _attend(query: Tensor, context: Tensor, num_heads: int, rate: float) -> tupl
         less exact and, on a CPU, slower.
     """
     leading = query.shape[:-2]
-    with torch.autocast(query.device.type, enabled=False):
-        gathered, weights = _WeightedSum.apply(query.flatten(0, -3), context.flatten(0, -3), num_heads, rate)  # type: ignore
+    gathered, weights = _WeightedSum.apply(query.flatten(0, -3), context.flatten(0, -3), num_heads, rate)  # type: ignore
     return gathered.unflatten(0, leading), weights.unflatten(0, leading)
 
 
