@@ -58,6 +58,8 @@ def test_defaults_are_the_recipe_of_the_paper():
         ("experiment=quickstrat", "Did you mean 'quickstart'?"),
         ("seed=many", "could not be converted to Integer"),
         ("seed", "missing EQUAL"),
+        ("scheduler=null", "scheduler is chosen by a name, not by null. Available: step, warmup_cosine."),
+        ("+experiment=7", "+experiment is chosen by a name, not by 7. Available: baselines/cmpae, "),
         ("~run.name" + 300 * "e", "it has 309 letters. Expected key=value"),
         ("seed=" + 5000 * "9", "more than 1000 digits"),
     ],

@@ -14,7 +14,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from mmcse.configuration import check_lengths, explain_composition, register
+from mmcse.configuration import check_overrides, explain_composition, register
 from mmcse.errors import UserError
 
 
@@ -45,7 +45,7 @@ def run_application(
                 raise mistake from None
             return mistakes.append(mistake)
 
-    check_lengths(argv)
+    check_overrides(argv)
     register()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors through to us
     ordered = sorted(argv, key=lambda word: word not in ("-m", "--multirun"))  # argparse knows it among words only so

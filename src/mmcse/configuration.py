@@ -168,33 +168,44 @@ def experiments() -> dict[str, Path]:
     return {file.relative_to(root).with_suffix("").as_posix(): file for file in files}
 
 
-_MOST_LETTERS, _MOST_DIGITS = 200, 1000
-
-
 def compose_config(name: str, overrides: Sequence[str] = ()) -> DictConfig:
     """Compose a configuration as the command line does.
 
     Raises:
         UserError: an override does not fit; the message names the nearest key or option there is.
     """
-    check_lengths(overrides)
+    check_overrides(overrides)
     try:
         return _compose(name, overrides)
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(explain_composition(error, name, overrides)) from error
 
 
-def check_lengths(overrides: Sequence[str]) -> None:
-    """Check that nothing is so long that Hydra fails on it: it looks for files by keys, and converts numbers.
+_MOST_LETTERS, _MOST_DIGITS = 200, 1000
+"""Hydra looks for files by keys, and converts numbers."""
+
+
+def check_overrides(overrides: Sequence[str]) -> None:
+    """Check for what Hydra fails on instead of refusing it.
 
     Raises:
-        UserError: a key or a number is.
+        UserError: a key or a number is too long, or what is chosen by a name is not given one.
     """
     for override in overrides:
-        if len(key := override.partition("=")[0]) > _MOST_LETTERS:
+        key, _, value = override.partition("=")
+        if len(key) > _MOST_LETTERS:
             raise UserError(f"There is no key {key[:40]}...: it has {len(key):,} letters. Expected key=value.")
         if re.search(rf"\d{{{_MOST_DIGITS}}}", override):
             raise UserError(f"A number in {override[:40]}... has more than {_MOST_DIGITS} digits.")
+        if re.fullmatch(r"null|true|false|[-+.\d]+", value, re.IGNORECASE) and (options := _options(key.lstrip("+"))):
+            raise UserError(f"{key} is chosen by a name, not by {value}. Available: {', '.join(options)}.")
+
+
+def _options(group: str) -> list[str]:
+    """The names of a group of configurations; empty where there is no such group."""
+    if group == "experiment":
+        return list(experiments())
+    return sorted(file.stem for file in config_folder().glob("*/*.yaml") if file.parent.name == group)
 
 
 def explain_composition(error: Exception, name: str, overrides: Sequence[str]) -> str:
