@@ -127,8 +127,11 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(smoke_bank, tmp_path, monke
     assert stopped["status"] == ("interrupted" if error is KeyboardInterrupt else "failed")
     assert ("traceback" in stopped) == (error is StopError)
 
+    last = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+    until_stopped = last["callbacks"]["History"]["seconds"]
     resumed = train(tiny.config(smoke_bank, tmp_path / "broken", *overrides))
     assert resumed.folder == folder
+    assert resumed.record["seconds"]["fit"] > until_stopped > 0
     assert resumed.record["scores"] == whole.record["scores"]
     assert resumed.record["selection"] == whole.record["selection"]
     assert (folder / "history.csv").read_bytes() == (whole.folder / "history.csv").read_bytes()

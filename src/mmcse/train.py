@@ -141,9 +141,8 @@ def _fit_and_test(
     resume = str(last) if last.is_file() else None
     if resume:
         log.warning("Going on from the last complete epoch in %s", last)
-    clock = time.monotonic()
     _uninterrupted(trainer.fit, trainer, parser, datamodule=datamodule, ckpt_path=resume)
-    record["seconds"] = {"fit": time.monotonic() - clock}
+    record["seconds"] = {"fit": history.seconds}
 
     best, record["selection"] = selected(history.rows, config.evaluation)
     record["losses"] = _below("train/", history.rows[-1])

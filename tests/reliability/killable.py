@@ -118,6 +118,7 @@ def outcome(folder):
     for checkpoint in checkpoints.values():
         for state in checkpoint["callbacks"].values():
             state.pop("current_score", None)  # of the last best epoch, which Lightning notes and never reads
+            state.pop("seconds", None)
     left = sorted(str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file())
     root = str(folder.parents[len(Path(record["name"]).parts)])
     return _plain({"record": record, "checkpoints": checkpoints, "files": left}, root) | {

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,13 @@ class History(L.Callback):
         self.file, self.mirror = file, mirror
         self.rows: list[dict[str, float]] = []
         self.learning_rate = 0.0
+        self.seconds = 0.0
+        """What the epochs of the rows took, those before a resumption too."""
+        self._since = 0.0
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Starts the clock."""
+        self._since = time.monotonic()
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
@@ -44,18 +52,20 @@ class History(L.Callback):
         """Adds the epoch's row; the checkpoint is written after this."""
         scores = {name: float(value) for name, value in trainer.callback_metrics.items() if "/" in name}
         self.rows.append({"epoch": trainer.current_epoch + 1, "lr": self.learning_rate, **scores})
+        now = time.monotonic()
+        self.seconds, self._since = self.seconds + now - self._since, now
         if trainer.is_global_zero:
             self._write()
             if self.mirror:
                 self.mirror(self.rows)
 
     def state_dict(self) -> dict[str, Any]:
-        """The rows so far."""
-        return {"rows": [dict(row) for row in self.rows]}
+        """The rows so far, and their seconds."""
+        return {"rows": [dict(row) for row in self.rows], "seconds": self.seconds}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continues from the rows of a checkpoint."""
-        self.rows = [dict(row) for row in state_dict["rows"]]
+        self.rows, self.seconds = [dict(row) for row in state_dict["rows"]], state_dict["seconds"]
 
     def _write(self) -> None:
         names = list(dict.fromkeys(name for row in self.rows for name in row))
