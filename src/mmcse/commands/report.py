@@ -31,7 +31,10 @@ def add(commands: Subcommands) -> None:
         "mmcse report --html report.html runs/table3",
     )
     parser.add_argument(
-        "--table", action="append", metavar="N", help="1 to 10, 6.2, or baselines (default: all that runs fill)"
+        "--table",
+        action="append",
+        metavar="N",
+        help="1 to 10, 6.2, baselines or precision (default: all that runs fill)",
     )
     parser.add_argument("--format", choices=FORMATS, default="text", help="default: text")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write there instead of printing")
