@@ -6,6 +6,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from mmcse.configuration import experiment_folder, experiments
+from mmcse.markdown import markdown_table
 from mmcse.models import MMCSE, VALOR, count_parameters
 from mmcse.models.efficiency import count_multiply_adds, random_features
 from mmcse.runs.collect import Result
@@ -56,24 +57,29 @@ def reproduction(results: Sequence[Result]) -> str:
 
 
 def _evaluator(parity: dict[str, Any]) -> str:
-    lines = ["## 1. Evaluator", "", parity["what"], f"Asserted by `{parity['test']}`.", ""]
-    lines += [_row("predictions", *parity["columns"]), _row(*["---"] * (len(parity["columns"]) + 1))]
-    lines += [_row(name, *(f"{value:.9f}" for value in scores)) for name, scores in parity["scores"].items()]
-    return "\n".join((*lines, ""))
+    rows = ((name, *(f"{value:.9f}" for value in scores)) for name, scores in parity["scores"].items())
+    table = markdown_table(("predictions", *parity["columns"]), rows)
+    return f"## 1. Evaluator\n\n{parity['what']}\nAsserted by `{parity['test']}`.\n\n{table}\n"
 
 
 def _networks(parity: list[dict[str, str]]) -> str:
     """Parity as asserted by tests, and size as counted here and now."""
-    lines = ["## 2. Networks", "", _row("same weights, same input", "agreement", "asserted by"), _row(*["---"] * 3)]
-    lines += [_row(line["what"], line["tolerance"], f"`{line['test']}`") for line in parity]
-    lines += ["", "Size on VGGish/ResNet-152 features, beside the paper's Table 5 (`mmcse efficiency` has more):", ""]
-    lines += [_row("network", "parameters", "paper", "multiply-adds", "paper"), _row(*["---"] * 5)]
+    asserted = markdown_table(
+        ("same weights, same input", "agreement", "asserted by"),
+        ((line["what"], line["tolerance"], f"`{line['test']}`") for line in parity),
+    )
     printed, widths = paper_tables()["5"].rows, (128, 2048, 512)
+    sizes = []
     for row, network in ((printed["mmcse"], MMCSE(*widths)), (printed["valor"], VALOR(*widths))):
         parameters, _ = count_parameters(network)
         giga = count_multiply_adds(network, random_features(1, 10, widths)).total / 1e9
-        lines.append(_row(row.label, f"{parameters:,}", f"{row.values[0]} M", f"{giga:.3f} G", f"{row.values[1]} G"))
-    return "\n".join((*lines, ""))
+        sizes.append((row.label, f"{parameters:,}", f"{row.values[0]} M", f"{giga:.3f} G", f"{row.values[1]} G"))
+    counted = markdown_table(("network", "parameters", "paper", "multiply-adds", "paper"), sizes)
+    return (
+        f"## 2. Networks\n\n{asserted}\n\n"
+        "Size on VGGish/ResNet-152 features, beside the paper's Table 5 (`mmcse efficiency` has more):\n\n"
+        f"{counted}\n"
+    )
 
 
 def _commands(table: PaperTable) -> str:
@@ -93,7 +99,3 @@ def _command(row: PaperRow) -> str:
     data = "" if names_data else "data=llp_clip_clap "
     folders = "data.bank.features=FEATURES data.bank.annotations=ANNOTATIONS"
     return f"mmcse train -m experiment={name} {data}{folders} seed={SEEDS}"
-
-
-def _row(*cells: str) -> str:
-    return f"| {' | '.join(cells)} |"
