@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import nn
 
 from mmcse.batch import Batch
 from mmcse.microbatches import in_pieces
@@ -91,3 +92,20 @@ def test_a_network_that_normalises_over_the_batch_gets_it_whole():
     assert VideoParser(network, MMCSEObjective(), num_classes=3, micro_batch=2).micro_batch == 2
     network.add_module("normalised", torch.nn.BatchNorm1d(4))
     assert VideoParser(network, MMCSEObjective(), num_classes=3, micro_batch=2).micro_batch is None
+
+
+def test_parameters_whose_gradients_are_one_tensor_stay_apart():
+    """Of a sum, both terms have the same gradient, and autograd gives it out once."""
+    network = nn.ParameterDict({"first": torch.ones(3), "second": torch.ones(3), "added": torch.ones(2)})
+
+    def losses_of(piece):
+        table = network["first"] + network["second"]
+        return {"total": (table * piece.weak).sum(dim=-1).mean() + network["added"].sum()}
+
+    videos = batch(6)
+    losses_of(videos)["total"].backward()
+    whole = {name: p.grad.clone() for name, p in network.items()}
+    network.zero_grad()
+    in_pieces(losses_of, videos, 2, list(network.values()))["total"].backward()
+    for name, parameter in network.items():
+        torch.testing.assert_close(parameter.grad, whole[name], rtol=1e-6, atol=1e-6)

@@ -40,7 +40,8 @@ def in_pieces(losses_of: Callable[[Batch], Losses], batch: Batch, size: int, par
         with torch.autocast(batch.weak.device.type, enabled=False):  # each operation goes back in the type it went
             of_piece = torch.autograd.grad(losses["total"] * share, parameters, allow_unused=True)
         gradients = [
-            a if b is None else b if a is None else a.add_(b) for a, b in zip(gradients, of_piece, strict=True)
+            a if b is None else b.clone() if a is None else a.add_(b)  # a gradient may share its memory with others
+            for a, b in zip(gradients, of_piece, strict=True)
         ]
         for name, loss in losses.items():
             mean[name] = mean.get(name, 0) + share * loss.detach()
