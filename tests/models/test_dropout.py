@@ -5,7 +5,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mmcse.errors import UserError
+from mmcse.models.attention import Attention
 from mmcse.models.dropout import Dropout, dropout
+from mmcse.models.feedforward import FeedForward
 
 RATES = [0.1, 0.25, 0.5, 0.9]
 
@@ -95,6 +98,13 @@ def test_rates_near_the_ends_stay_finite(rate):
 def test_impossible_rates_are_refused(rate):
     with pytest.raises(ValueError, match="probability"):
         dropout(torch.ones(3), rate)
+
+
+@pytest.mark.parametrize("rate", [-0.1, 1.0, 1.5])
+def test_modules_refuse_them_when_they_are_made(rate):
+    for made in (lambda: Dropout(rate), lambda: Attention(4, 1, rate), lambda: FeedForward(4, 8, rate)):
+        with pytest.raises(UserError, match=f"A rate of dropout is {rate}; expected 0 or more, and less than 1"):
+            made()
 
 
 def test_the_module_drops_while_training_only():

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from mmcse.models.dropout import keep_mask
+from mmcse.models.dropout import check_rate, keep_mask
 from mmcse.models.linear import Linear, linear
 
 _SMALL_HEAD = 512
@@ -28,7 +28,7 @@ class Attention(nn.Module):
 
     def __init__(self, dim: int, num_heads: int, dropout: float) -> None:
         super().__init__()
-        self.num_heads, self.dropout = num_heads, dropout
+        self.num_heads, self.dropout = num_heads, check_rate(dropout)
         self.in_proj = Linear(dim, 3 * dim)  # rows of query, key and value
         self.out_proj = Linear(dim, dim)
         nn.init.xavier_uniform_(self.in_proj.weight)

@@ -4,7 +4,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmcse.errors import UserError
+
 _LEVELS = 1 << 16
+
+
+def check_rate(rate: float) -> float:
+    """The rate, if it is one.
+
+    Raises:
+        UserError: it is not a probability below one.
+    """
+    if not 0 <= rate < 1:
+        raise UserError(f"A rate of dropout is {rate}; expected 0 or more, and less than 1.")
+    return rate
 
 
 def keep_mask(x: Tensor, rate: float) -> tuple[Tensor, float]:
@@ -45,7 +58,7 @@ class Dropout(nn.Module):
 
     def __init__(self, rate: float) -> None:
         super().__init__()
-        self.rate = rate
+        self.rate = check_rate(rate)
 
     def forward(self, x: Tensor) -> Tensor:
         """Any shape to the same shape."""
