@@ -48,7 +48,7 @@ def test_a_damaged_checkpoint_costs_the_videos_not_the_page(runs, tmp_path, caps
     ("words", "message"),
     [
         (("--html", "page.html"), "Name the runs of the page"),
-        (("RUNS",), "Runs belong to --html FILE"),
+        (("RUNS",), "Runs (and --override) belong to --html FILE"),
         (("--html", "page.html", "RUNS", "--table", "3"), "does not go with --table"),
         (("--html", "page.html", "RUNS", "--videos", "-1"), "expected a number of runs"),
         (("--html", "page.html", "RUNS", "--reference", "table3/fulll"), "Did you mean 'table3/full'"),
@@ -67,7 +67,7 @@ def test_runs_held_against_other_annotations_do_not_share_the_videos(runs, tmp_p
         (file.parent / "checkpoints").mkdir()
         (file.parent / "checkpoints" / "best.ckpt").touch()
     answers = iter([outputs(), outputs(seed=1)])
-    monkeypatch.setattr("mmcse.runs.outputs.parse_split", lambda checkpoint: next(answers))
+    monkeypatch.setattr("mmcse.runs.outputs.parse_split", lambda checkpoint, overrides: next(answers))
     assert report("--html", tmp_path / "page.html", runs) == 0
     assert "table3/no_secm, seed 0 is held against another annotation" in capsys.readouterr().err
     parsed = Parsed((tmp_path / "page.html").read_text(encoding="utf-8"))

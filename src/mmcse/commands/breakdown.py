@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mmcse.commands.shared import Subcommands
+from mmcse.commands.shared import Subcommands, add_override
 
 if TYPE_CHECKING:
     from mmcse.runs.breakdown import Evaluated
@@ -21,6 +21,7 @@ def add(commands: Subcommands) -> None:
     )
     parser.add_argument("runs", type=Path, nargs="+", help="run folders, or folders with such somewhere below")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the page to write, in Markdown")
+    add_override(parser)
     parser.set_defaults(run=run)
 
 
@@ -38,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise UserError("None of these runs is finished; there is nothing to compare.")
     if len({record["data"]["digest"] for record in finished.values()}) > 1:
         raise UserError("These runs are on different data, which cannot be compared. Name runs on the same data.")
-    evaluated = [_evaluate(folder, record) for folder, record in finished.items()]
+    evaluated = [_evaluate(folder, record, arguments.override) for folder, record in finished.items()]
     first = next(iter(finished.values()))
     page = breakdown_page(evaluated, evaluated[0].result["classes"], first["data"]["kind"])
     with atomic_write(arguments.out) as handle:
@@ -47,10 +48,11 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _evaluate(folder: Path, record: dict) -> "Evaluated":
+def _evaluate(folder: Path, record: dict, overrides: list[str]) -> "Evaluated":
     from mmcse.configuration import compose_config
     from mmcse.evaluate import evaluate
     from mmcse.runs.breakdown import Evaluated
 
-    config = compose_config("eval", [f"checkpoint='{folder / 'checkpoints' / 'best.ckpt'}'", "durations=true"])
+    checkpoint = folder / "checkpoints" / "best.ckpt"
+    config = compose_config("eval", [f"checkpoint='{checkpoint}'", "durations=true", *overrides])
     return Evaluated(record["name"], record["seed"], evaluate(config))

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mmcse.commands.shared import Subcommands
+from mmcse.commands.shared import Subcommands, add_override
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -37,13 +37,7 @@ def add(commands: Subcommands) -> None:
     parser.add_argument("--video", action="append", default=[], metavar="ID", help="a video to draw; may be repeated")
     parser.add_argument("--baseline", type=Path, metavar="RUN", help="another run, beside the first in the timelines")
     parser.add_argument("--features", action="store_true", help="also a t-SNE of decoupled features (about a minute)")
-    parser.add_argument(
-        "--override",
-        nargs="+",
-        default=[],
-        metavar="KEY=VALUE",
-        help="as `mmcse eval` takes them, for example data=bank data.bank=FOLDER",
-    )
+    add_override(parser)
     parser.add_argument("--table", action="append", metavar="N", help="draw a table of `mmcse report`; may be repeated")
     parser.add_argument(
         "--results", type=Path, default=Path("experiments/results"), metavar="DIR", help="default: experiments/results"

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mmcse.commands.shared import Subcommands
+from mmcse.commands.shared import Subcommands, add_override
 
 if TYPE_CHECKING:
     from mmcse.pages.drawings import Drawing
@@ -61,6 +61,7 @@ def add(commands: Subcommands) -> None:
         "--videos", type=int, default=SHOWN, metavar="N",
         help=f"parse the test videos with N runs at most, the best on validation; 0 for none (default: {SHOWN})",
     )  # fmt: skip
+    add_override(page)
     parser.set_defaults(run=run)
 
 
@@ -70,10 +71,10 @@ def run(arguments: argparse.Namespace) -> int:
 
     if arguments.html:
         return _write_page(arguments)
-    if arguments.runs:
+    if arguments.runs or arguments.override:
         raise UserError(
-            "Runs belong to --html FILE, which makes a page of them. Tables are made of collected results (--results); "
-            "`mmcse collect RUNS` collects them."
+            "Runs (and --override) belong to --html FILE, which makes a page of them. Tables are made of collected "
+            "results (--results); `mmcse collect RUNS` collects them."
         )
     text, file = _tables(arguments)
     if arguments.check:
@@ -119,7 +120,7 @@ def _tables(arguments: argparse.Namespace) -> tuple[str, Path | None]:
 def _write_page(arguments: argparse.Namespace) -> int:
     from mmcse.errors import UserError
     from mmcse.pages.report import report_page, report_tables
-    from mmcse.runs.reported import read_runs
+    from mmcse.runs.reported import read_runs, runs_to_parse
 
     others = ("table", "out", "reproduction", "model_zoo", "methods", "check")
     if given := [f"--{name.replace('_', '-')}" for name in others if getattr(arguments, name)]:
@@ -131,7 +132,10 @@ def _write_page(arguments: argparse.Namespace) -> int:
     runs = read_runs(arguments.runs)
     tables = report_tables(runs, arguments.reference)
     notes: list[str] = []
-    outputs = _parse(runs, arguments.videos, arguments.reference, notes)
+    chosen = runs_to_parse(runs, arguments.videos, arguments.reference)
+    if arguments.videos and not chosen:
+        notes.append("No run has a checkpoint, so the test videos could not be parsed.")
+    outputs = _parse(chosen, arguments.override, notes)
     drawings = _draw(runs, tables, outputs, notes)
     page = report_page(runs, tables, outputs, drawings, notes)
     _write(arguments.html, page)
@@ -141,21 +145,17 @@ def _write_page(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _parse(runs: "list[ReportedRun]", limit: int, reference: str | None, notes: list[str]) -> "dict[str, SplitOutputs]":
+def _parse(chosen: "list[ReportedRun]", overrides: list[str], notes: list[str]) -> "dict[str, SplitOutputs]":
     """What runs say about the test videos; what cannot be had is noted, and the page made without it."""
     from mmcse.errors import UserError
     from mmcse.pages.videos import same_videos
     from mmcse.progress import progress_bar
     from mmcse.runs.outputs import parse_split
-    from mmcse.runs.reported import runs_to_parse
 
     outputs = {}
-    chosen = runs_to_parse(runs, limit, reference)
-    if limit and not chosen:
-        notes.append("No run has a checkpoint, so the test videos could not be parsed.")
     for run in progress_bar(chosen, total=len(chosen), description="parsing test videos", unit="runs"):
         try:
-            output = parse_split(run.checkpoint)
+            output = parse_split(run.checkpoint, overrides=overrides)
         except UserError as error:
             notes.append(f"The test videos could not be parsed by {run.name}: {error}")
             continue

@@ -8,6 +8,17 @@ Subcommands = argparse._SubParsersAction
 """What `add_subparsers` returns; argparse has no public name for it."""
 
 
+def add_override(parser: argparse._ActionsContainer) -> None:
+    """Define how checkpoints are evaluated where it is not as they say themselves."""
+    parser.add_argument(
+        "--override",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help="as `mmcse eval` takes them, for example data=bank data.bank=FOLDER, or packages=[mymethod]",
+    )
+
+
 def add_encoder_options(parser: argparse.ArgumentParser) -> None:
     """Define how the encoders of videos are loaded and run; `encoder_options` reads it."""
     parser.add_argument("--weights", type=Path, metavar="DIR", help="folder with the encoders' weights")
