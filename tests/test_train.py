@@ -91,6 +91,12 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not(finished, s
         ("optimizer.lr=1e30", "Training diverged: the network's output is not finite in epoch 1, batch 2"),
         ("evaluation.threshold=7", "expected a probability from 0 to 1"),
         ("trainer.devices=2", "torchrun --nproc-per-node=N"),
+        ("trainer.devices=[0,1]", "torchrun --nproc-per-node=N"),
+        ("trainer.precision=64-true", "expected one of 32-true, bf16-mixed, 16-mixed"),
+        ("+trainer.check_val_every_n_epoch=2", "a run consists of whole epochs, each of which is validated"),
+        ("+trainer.max_steps=3", "a run consists of whole epochs"),
+        ("+trainer.limit_val_batches=0", "every epoch is validated"),
+        ("seed=20250101120000", "expected 4294967295 or less"),
         ("evaluation.select=test/Avg", "Expected one of val/segment/A"),
     ],
 )

@@ -3,7 +3,7 @@
 The first arguments of each function are those of `mmcse.stages.Maker`; what follows is set in the configuration.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +39,7 @@ def estimated_noise(
     """
     videos = datamodule.bank.split("train")
     audio, visual = [], []
-    for batch in _batches(videos, datamodule.batch_size, "estimating label noise"):
+    for batch in _shown(videos, datamodule.batch_size, "estimating label noise"):
         out = network(batch.audio, batch.visual, batch.motion, auxiliary=False)
         audio.append(out.audio_prob)
         visual.append(out.visual_prob)
@@ -77,8 +77,8 @@ def exchanged_labels(
     partners = draw_partners(weak, torch.Generator().manual_seed(seed))
     found: list[ExchangedProbs] = []
     for batch, other in zip(
-        _batches(videos, datamodule.batch_size, "exchanging tracks"),
-        _batches(videos, datamodule.batch_size, rows=partners.numpy()),
+        _shown(videos, datamodule.batch_size, "exchanging tracks"),
+        videos.batches(datamodule.batch_size, partners.numpy()),
         strict=True,
     ):
         found.append(exchange_tracks(network, batch, other))
@@ -88,14 +88,10 @@ def exchanged_labels(
     write_label_changes(file, removed, videos.ids, datamodule.bank.classes)
 
 
-def _batches(
-    videos: BankSplit, size: int, description: str | None = None, rows: np.ndarray | None = None
-) -> Iterator[Batch]:
-    """The videos, or those at `rows`, in order."""
-    rows = np.arange(len(videos)) if rows is None else rows
-    starts = range(0, len(rows), size)
-    shown = progress_bar(starts, total=len(starts), description=description, unit="batches") if description else starts
-    return (videos.gather(rows[start : start + size]) for start in shown)
+def _shown(videos: BankSplit, size: int, description: str) -> Iterable[Batch]:
+    """All videos in batches, with a progress bar."""
+    total = -(-len(videos) // size)
+    return progress_bar(videos.batches(size), total=total, description=description, unit="batches")
 
 
 def _weak(videos: BankSplit) -> Tensor:

@@ -27,6 +27,7 @@ from mmcse.files import write_json
 from mmcse.models.checkpoint_files import load_network, network_name
 from mmcse.models.recognition import REFERENCES
 from mmcse.parser import VideoParser
+from mmcse.trainers import check_trainer
 from mmcse.vocabulary import LLP_CLASSES
 
 MOST_COUNTED = 4096
@@ -47,6 +48,9 @@ def evaluate(config: DictConfig) -> dict[str, Any]:
     """
     _, parser, datamodule, loader, trainer = prepare_evaluation(config)
     bank = datamodule.bank
+    by_video = config.durations or config.json or config.predictions
+    if by_video and trainer.world_size > 1:
+        raise UserError("durations, json and predictions take the decisions on all videos: evaluate in one process.")
     [scores] = trainer.test(parser, loader, verbose=False)
     true_audio = datamodule.true_audio(config.split)
     result = {
@@ -61,7 +65,7 @@ def evaluate(config: DictConfig) -> dict[str, Any]:
         "per_class": parser.per_class,
     }
     print(score_table(result["scores"], kind=bank.kind, title=f"{config.split} · {config.checkpoint}"))
-    if config.durations or config.json or config.predictions:
+    if by_video:
         ids, *decided = zip(*trainer.predict(parser, loader) or (), strict=True)
         audio, visual = (torch.cat(batches).numpy() for batches in decided)
         truth = bank.split(config.split).arrays
@@ -97,6 +101,7 @@ def prepare_evaluation(config: DictConfig) -> Evaluation:
     """
     if config.split not in ("val", "test"):
         raise UserError(f"split is {config.split!r}; expected 'val' or 'test': training videos are not annotated.")
+    check_trainer(config.trainer)
     card, weights = read_checkpoint(Path(config.checkpoint))
     datamodule = _data(config, card)
     network = rebuild(card, weights, config.packages)

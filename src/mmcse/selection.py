@@ -20,6 +20,7 @@ from mmcse.evaluation.fscores import SCORE_KEYS
 from mmcse.evaluation.thresholds import search_visual_thresholds
 from mmcse.models.dhhn import DHHN, DHHNPair
 from mmcse.parser import VideoParser
+from mmcse.runs.folder import is_first_process
 from mmcse.vocabulary import near_miss
 
 LAST = "last"
@@ -99,9 +100,12 @@ def search_thresholds(parser: VideoParser, datamodule: AVVPDataModule, folder: P
     """
     parser.network.load_state_dict(read_checkpoint(folder / EARLY_FILE)[1])
     parser.network.eval()
+    videos = datamodule.bank.split(datamodule.validated)  # all of them, in every process
     visible, prob, true = [], [], []
     with torch.no_grad():
-        for batch in datamodule.val_dataloader():
+        for batch in videos.batches(datamodule.eval_batch_size):
+            batch = batch.to(parser.device)
+            assert batch.true_visual is not None  # else it could not have been validated
             out = parser(batch.audio, batch.visual, batch.motion)
             visible.append(out.segment_prob[:, :, 1] >= parser.threshold)
             prob.append(out.visual_prob)
@@ -111,8 +115,16 @@ def search_thresholds(parser: VideoParser, datamodule: AVVPDataModule, folder: P
     parser.visual_thresholds = thresholds.tolist()
     best = load_checkpoint(folder / BEST_FILE)
     best[CARD]["evaluation"]["visual_thresholds"] = thresholds.tolist()
-    CheckpointFiles().save_checkpoint(best, folder / BEST_FILE)
+    _replace_best(best, folder)
     return thresholds.tolist()
+
+
+def _replace_best(checkpoint: dict[str, Any], folder: Path) -> None:
+    """Write another `best.ckpt`; of several processes the first one does, and none goes on before it has."""
+    if is_first_process():
+        CheckpointFiles().save_checkpoint(checkpoint, folder / BEST_FILE)
+    if torch.distributed.is_initialized():
+        torch.distributed.barrier()
 
 
 def paired(parser: VideoParser, best: Mapping[str, Any], folder: Path) -> VideoParser:
@@ -139,7 +151,7 @@ def paired(parser: VideoParser, best: Mapping[str, Any], folder: Path) -> VideoP
     arguments = {name: value for name, value in card["model"].items() if name in signature(DHHNPair).parameters}
     card["model"] = {"_target_": f"{DHHNPair.__module__}.{DHHNPair.__name__}", **arguments}
     file = {CARD: card, "state_dict": {f"network.{name}": tensor for name, tensor in weights.items()}}
-    CheckpointFiles().save_checkpoint(file, folder / BEST_FILE)
+    _replace_best(file, folder)
     return VideoParser(
         rebuild(card, weights),
         parser.objective,

@@ -101,7 +101,7 @@ def _made(stage: DictConfig, folder: Path, config: DictConfig) -> Path:
     settings = json.dumps(OmegaConf.to_container(stage.makes, resolve=True), sort_keys=True)
     suffix = hashlib.sha256(settings.encode()).hexdigest()[:6]
     file = folder / f"{Path(stage.file).stem}-{suffix}{Path(stage.file).suffix}"
-    if is_first_process() and (config.run.force or not file.exists()):
+    if is_first_process() and not file.exists():
         with claimed(folder):
             card, weights = read_checkpoint(folder / CHECKPOINTS / "best.ckpt")
             network = rebuild(card, weights, config.packages).eval()

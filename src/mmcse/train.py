@@ -1,7 +1,6 @@
 """One training run: from a composed configuration to a folder with checkpoints, curves and a record."""
 
 import logging
-import os
 import signal
 import sys
 import time
@@ -28,7 +27,7 @@ from mmcse.evaluation.table import score_table
 from mmcse.files import atomic_write
 from mmcse.models import count_parameters
 from mmcse.parser import VideoParser
-from mmcse.runs.folder import CHECKPOINTS, claimed, finished, forget, recorded
+from mmcse.runs.folder import CHECKPOINTS, claimed, finished, forget, num_processes, recorded
 from mmcse.runs.identity import file_digests, run_identity
 from mmcse.runs.record import environment
 from mmcse.selection import (
@@ -41,8 +40,12 @@ from mmcse.selection import (
 )
 from mmcse.stages import run_stages
 from mmcse.tracking import mirrored
+from mmcse.trainers import check_trainer
 
 PROGRESS = ("auto", "bar", "lines", "none")
+MOST_SEED = 2**32 - 1
+WHOLE_EPOCHS = {"check_val_every_n_epoch": 1, "max_steps": -1, "max_time": None}
+"""Settings of Lightning's trainer that end an epoch early or leave its validation out, as they have to be."""
 
 log = logging.getLogger(__name__)
 
@@ -83,12 +86,12 @@ def train(config: DictConfig) -> Run:
         datamodule.validated = "test"
     resolved: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     files = file_digests(resolved)
-    identity = run_identity(resolved, datamodule.bank.digest, files)
+    identity = run_identity(resolved, datamodule.bank.digest, files, num_processes())
     folder = Path(config.run.root) / config.run.name / f"{identity}-seed{config.seed}"
     with claimed(folder):
         if config.run.force:
             forget(folder)
-        if previous := finished(folder, identity):
+        elif previous := finished(folder, identity):
             log.warning("This run has finished before; nothing to do (run.force=true repeats it): %s", folder)
             return Run(folder, previous)
         bank = datamodule.bank
@@ -222,12 +225,15 @@ def _check_settings(config: DictConfig) -> None:
     for name, least in (("seed", 0), ("threads", 1), ("micro_batch", 1), ("trainer.max_epochs", 1)):
         if (value := OmegaConf.select(config, name)) is not None and value < least:
             raise UserError(f"{name} is {value}; expected {least} or more.")
+    if config.seed > MOST_SEED:
+        raise UserError(f"seed is {config.seed}; expected {MOST_SEED} or less.")
+    for name, usual in WHOLE_EPOCHS.items():
+        if (value := OmegaConf.select(config.trainer, name, default=usual)) != usual:
+            raise UserError(f"trainer.{name} is {value}: a run consists of whole epochs, each of which is validated.")
+    if OmegaConf.select(config.trainer, "limit_val_batches") == 0:
+        raise UserError("trainer.limit_val_batches is 0: every epoch is validated, for one is selected.")
+    check_trainer(config.trainer)
     check_selection(config.evaluation)
-    if config.trainer.devices not in (1, "1", "auto") and "LOCAL_RANK" not in os.environ:
-        raise UserError(
-            f"trainer.devices is {config.trainer.devices}: several processes are started from outside, with "
-            "`torchrun --nproc-per-node=N -m mmcse train trainer.devices=N +trainer.strategy=ddp ...`."
-        )
     if config.run.progress not in PROGRESS:
         raise UserError(f"run.progress is {config.run.progress!r}; expected one of {', '.join(PROGRESS)}.")
 

@@ -209,6 +209,8 @@ class TestDataModule:
         [
             ({"batch_size": 0}, "at least 1; found 0 and 64"),
             ({"eval_batch_size": -2}, "at least 1; found 64 and -2"),
+            ({"num_workers": -1}, "must not be negative; found -1 and 0"),
+            ({"seed": -3}, "must not be negative; found 0 and -3"),
             ({"audio_truth": "mended"}, "expected 'original' or 'corrected'"),
         ],
     )

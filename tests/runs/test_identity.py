@@ -24,6 +24,13 @@ def test_newer_keys_count_only_where_they_are_at_work():
     assert len({run_identity(other, "digest") for other in [config, *others]}) == 4
 
 
+def test_the_order_of_the_videos_and_the_number_of_processes_count_where_they_are_not_as_usual():
+    usual = run_identity(plain(), "digest")
+    assert run_identity(plain("seed=3"), "digest") == run_identity(plain("data.seed=87"), "digest") == usual
+    assert run_identity(plain(), "digest", processes=1) == usual
+    assert len({usual, run_identity(plain("data.seed=1"), "digest"), run_identity(plain(), "digest", processes=2)}) == 3
+
+
 def test_the_identity_of_the_paper_s_recipe_stays():
     """Results that were collected since depend on it."""
     assert run_identity(plain(), "digest") == "c8c9b59b24"

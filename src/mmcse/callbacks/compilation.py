@@ -40,9 +40,9 @@ class Compilation(L.Callback):
         in_pieces = pl_module.micro_batch if pl_module.device.type == "cpu" else None
         piece = batch.split(in_pieces or len(batch))[0]  # as the network will be called
         with trainer.precision_plugin.forward_context(), torch.random.fork_rng():
-            eager = _evaluated(pl_module, piece)
-            pl_module.network.compile(dynamic=False)  # our shapes are few, and its symbols fail on some
             try:
+                eager = _evaluated(pl_module, piece)
+                pl_module.network.compile(dynamic=False)  # our shapes are few, and its symbols fail on some
                 problem = _difference(eager, _evaluated(pl_module, piece))
                 problem = problem or _not_finite(_values(pl_module, piece))
             except Exception as error:  # whatever a compiler may raise

@@ -16,7 +16,8 @@ from mmcse.files import write_json
 class Divergence(L.Callback):
     """Stops at gradients that are not finite, and saves the batch at which training diverged.
 
-    `diverged.json` has epoch, batch and video ids; `diverged.ckpt` the network as it met the batch. The same command
+    `diverged.json` has epoch, batch and video ids; `diverged.ckpt`, which several processes do not leave, the network
+    as it met the batch. The same command
     resumes from the last complete epoch and comes to the same batch with the same numbers, as often as one likes.
 
     Args:
@@ -56,7 +57,8 @@ class Divergence(L.Callback):
         """Saves the batch at which training diverged, if that is what happened."""
         if isinstance(exception, DivergedError):
             write_json(self.batch_file, _description(exception, self.batch))
-            trainer.save_checkpoint(self.checkpoint_file)
+            if trainer.world_size == 1:  # of several processes only some may have diverged: the others would not come
+                trainer.save_checkpoint(self.checkpoint_file)
 
 
 def _description(error: DivergedError, batch: Batch | None) -> dict[str, Any]:

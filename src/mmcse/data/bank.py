@@ -82,6 +82,11 @@ class BankSplit:
         tensors = {field: _floats(self.arrays[name], rows) for field, name in names.items() if name in self.arrays}
         return Batch(**tensors, ids=tuple(self.ids[row] for row in rows))
 
+    def batches(self, size: int, rows: np.ndarray | None = None) -> Iterator[Batch]:
+        """All videos in order, or those at `rows`, `size` at a time; the last batch may be smaller."""
+        rows = np.arange(len(self)) if rows is None else rows
+        return (self.gather(rows[start : start + size]) for start in range(0, len(rows), size))
+
 
 class FeatureBank:
     """A finished bank, opened for reading.

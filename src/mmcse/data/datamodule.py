@@ -101,7 +101,7 @@ class AVVPDataModule(L.LightningDataModule):
             `evaluation.select_on_test`.
 
     Raises:
-        UserError: a batch size below one, or an unknown `audio_truth`.
+        UserError: a batch size below one, a negative number of workers or seed, or an unknown `audio_truth`.
     """
 
     def __init__(
@@ -118,6 +118,8 @@ class AVVPDataModule(L.LightningDataModule):
         super().__init__()
         if min(batch_size, eval_batch_size) < 1:
             raise UserError(f"Batch sizes must be at least 1; found {batch_size} and {eval_batch_size}.")
+        if min(num_workers, seed) < 0:
+            raise UserError(f"num_workers and seed must not be negative; found {num_workers} and {seed}.")
         if audio_truth not in ("original", "corrected"):
             raise UserError(f"audio_truth is {audio_truth!r}; expected 'original' or 'corrected'.")
         self.bank = bank if isinstance(bank, FeatureBank) else FeatureBank.open(bank)

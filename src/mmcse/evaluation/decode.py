@@ -87,7 +87,7 @@ def _thresholds(threshold: float | Tensor, prob: Tensor, shapes: tuple[tuple[int
             f"Thresholds have shape {tuple(threshold.shape)}; expected one number, or one for each of the "
             f"{prob.shape[-1]} classes{', in one or in both modalities' if len(shapes) > 3 else ''}."
         )
-    return threshold.to(prob.device)
+    return threshold.to(prob)
 
 
 @torch.no_grad()

@@ -1,5 +1,6 @@
 """A run's folder: whose it is, and the record that is kept in it from the first moment on."""
 
+import os
 import shutil
 import time
 import traceback
@@ -17,6 +18,7 @@ from mmcse.runs.record import now, peak_memory, read_record, write_record
 
 CHECKPOINTS = "checkpoints"
 """Folder of the checkpoints within that of a run."""
+LOCK = ".lock"
 
 
 @contextmanager
@@ -44,7 +46,7 @@ def claimed(folder: Path) -> Iterator[None]:
 
 def _locked(folder: Path) -> AcquireReturnProxy:
     try:
-        return FileLock(folder / ".lock").acquire(timeout=0)
+        return FileLock(folder / LOCK).acquire(timeout=0)
     except Timeout:
         raise UserError(
             f"Another process is training this very run in {folder}. Wait for it, or change the seed."
@@ -72,7 +74,9 @@ def finished(folder: Path, identity: str) -> dict[str, Any] | None:
 def forget(folder: Path) -> None:
     """Remove what an earlier run left in a folder that is going to be used anew."""
     if is_first_process():
-        (folder / "result.json").unlink(missing_ok=True)
+        for file in folder.iterdir():
+            if file.is_file() and file.name != LOCK:
+                file.unlink()
         shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
 
 
@@ -111,6 +115,11 @@ def recorded(folder: Path, record: dict[str, Any]) -> Iterator[None]:
 def _write(folder: Path, record: dict[str, Any]) -> None:
     if is_first_process():
         write_record(folder, record)
+
+
+def num_processes() -> int:
+    """How many processes train one run together, as their launcher says."""
+    return int(os.environ.get("WORLD_SIZE", 1))
 
 
 def is_first_process() -> bool:

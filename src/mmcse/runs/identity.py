@@ -34,7 +34,8 @@ EXCLUDED = (
     "trainer.enable_model_summary",
 )
 """Keys of a configuration that say where, how fast or how visibly a run goes, not what comes out. The seed stands
-beside the identity; the bank counts by the digest of what is in it, not by where it lies, and so do `FILES`."""
+beside the identity; the bank counts by the digest of what is in it, not by where it lies, and so do `FILES`.
+`micro_batch` changes no more than which random numbers dropout draws."""
 
 NEWER = {
     "stages": None,
@@ -51,24 +52,31 @@ LENGTH = 10
 """Characters of an identity: with 40 bits, a million runs collide with a chance of less than one in two million."""
 
 
-def run_identity(config: dict[str, Any], bank_digest: str, files: Mapping[str, str] | None = None) -> str:
+def run_identity(
+    config: dict[str, Any], bank_digest: str, files: Mapping[str, str] | None = None, processes: int = 1
+) -> str:
     """Hash of a resolved configuration without `EXCLUDED`, and of the data.
 
     Args:
         config: the resolved configuration, as plain values.
         bank_digest: digest of the feature bank's manifest.
         files: what `file_digests` says of the configuration.
+        processes: that train together, each on batches of its own.
 
     Raises:
         TypeError: the configuration holds what JSON does not know.
     """
     parts = {"config": identifying(config), "bank": bank_digest} | ({"files": files} if files else {})
+    parts |= {"processes": processes} if processes > 1 else {}
     return hashlib.sha256(_json(parts)).hexdigest()[:LENGTH]
 
 
 def identifying(config: dict[str, Any]) -> dict[str, Any]:
     """The part of a configuration that can change a result: all but `EXCLUDED`, and `NEWER` keys at work."""
-    return _without(config)
+    kept, order = _without(config), config.get("data", {}).get("seed")
+    if order not in (None, config.get("seed")):  # the videos come in the order of another seed than the run's
+        kept["data"]["seed"] = order
+    return kept
 
 
 def file_digests(config: dict[str, Any]) -> dict[str, str]:
