@@ -22,12 +22,11 @@ def blocks(language):
 
 @pytest.fixture
 def written(tmp_path):
-    """A folder with the files of the page, each under the name in its first line."""
+    """A folder with the files of the page as they are, each under the name in one of its first lines."""
     for block in (*blocks("python"), *blocks("yaml")):
-        name, _, text = block.removeprefix("# ").partition("\n")
-        file = tmp_path / name
+        file = tmp_path / re.search(r"^# (mine/\S+)$", block, re.MULTILINE)[1]
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text)
+        file.write_text(block)
     return tmp_path
 
 
