@@ -44,12 +44,15 @@ def write_page(folder: Path) -> Path:
     Raises:
         UserError: a file is not what `mmcse bench` writes.
     """
-    blocks = [_HEAD]
-    for kind, section in _SECTIONS.items():
-        if (file := folder / f"{kind}.json").is_file():
+    files = {kind: folder / f"{kind}.json" for kind in _SECTIONS}
+    missing = [kind.replace("_", " ") for kind, file in files.items() if not file.is_file()]
+    blocks = [_HEAD, *([f"Not measured yet: {', '.join(missing)}."] if missing else [])]
+    for kind, file in files.items():
+        if file.is_file():
             try:
                 results = json.loads(file.read_text(encoding="utf-8"))
-                blocks += [*section(results), _machine(results["machine"], results["quick"])]
+                title, *content = _SECTIONS[kind](results)
+                blocks += [title, _machine(results["machine"], results["quick"]), *content]
             except (ValueError, KeyError, TypeError) as error:
                 raise UserError(f"{file} is not what `mmcse bench` writes: {error!r}. Measure it anew.") from error
     with atomic_write(folder / PAGE) as handle:
@@ -100,9 +103,7 @@ def _ratios(results: Results) -> Iterator[str]:
 def _floor_table(precision: str, floor: Results, rates: Results, median: float) -> str:
     rows, needed = [], 0.0
     for part in floor["parts"]:
-        # attention is computed in single precision whatever the step's
-        rate = rates["float32"] if part["part"] == "attention products" else rates[precision]
-        least = max(part["multiply_adds"] / rate, part["bytes"] / rates["copy"])
+        least = max(part["multiply_adds"] / rates[precision], part["bytes"] / rates["copy"])
         needed += least
         gap = f"{part['seconds'] / least:.1f}x" if least else ""
         row = (

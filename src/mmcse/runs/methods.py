@@ -6,7 +6,6 @@ all of them, and what the numbers say.
 
 from collections.abc import Sequence
 from functools import cache
-from statistics import median
 from typing import Any
 
 import torch
@@ -42,8 +41,8 @@ Scores are F1 in percent on the test videos, at the epoch that each method's rul
 deviation over worlds. Differences are between runs on the same world with the same seed; what their verdicts mean is
 said below. Parameters and multiply-adds are those of a forward pass over one video at inference, counted on features of
 these widths (of the pair of networks that DHHN is tested as, those of one). Seconds are those of an epoch in training
-with the validation after it, the median of the runs; of a method of several stages, those of all stages together,
-without the files that are made between them. {machine}
+with the validation after it, of the fastest run, because other programs ran beside some of them; of a method of several
+stages, those of all stages together, without the files that are made between them. {machine}
 
 ## What it says
 
@@ -130,14 +129,14 @@ def _size(name: str) -> tuple[int, int]:
 
 
 def _seconds(name: str, results: Sequence[Result]) -> float | None:
-    """Seconds of an epoch of every stage of an experiment, added up; None where one has no record."""
+    """Seconds of an epoch of every stage of an experiment, each of its fastest run; None where one has no record."""
     stages = _config(name).stages or ()
     total = 0.0
     for part in (*(f"{name}/{stage}" for stage in stages), name):
         epochs = [r["seconds"]["fit"] / r["config"]["trainer"]["max_epochs"] for r in results if r["name"] == part]
         if not epochs:
             return None
-        total += median(epochs)
+        total += min(epochs)
     return total
 
 

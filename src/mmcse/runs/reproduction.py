@@ -10,7 +10,7 @@ from mmcse.markdown import markdown_table
 from mmcse.models import MMCSE, VALOR, count_parameters
 from mmcse.models.efficiency import count_multiply_adds, random_features
 from mmcse.runs.collect import Result
-from mmcse.runs.paper import PaperRow, PaperTable, paper_tables
+from mmcse.runs.paper import PaperRow, PaperTable, paper_table, paper_tables
 from mmcse.runs.render import render_markdown
 from mmcse.runs.tables import result_tables
 
@@ -49,7 +49,9 @@ def reproduction(results: Sequence[Result]) -> str:
     """The page, in Markdown; the same results give the same bytes."""
     parity: Any = OmegaConf.to_container(OmegaConf.load(experiment_folder() / "parity.yaml"))
     suite: Any = OmegaConf.to_container(OmegaConf.load(experiment_folder() / "suite.yaml"))
+    precision = (t for t in result_tables(paper_table("precision"), results) if t.kind == "simulated")
     parts = [_HEAD, _evaluator(parity["evaluator"]), _networks(parity["network"]), _RETRAINING, suite["ablations"]]
+    parts += [render_markdown(list(precision)), suite["precision"]]
     for table in paper_tables().values():
         if table.has_runs:
             parts += [render_markdown(result_tables(table, results)), _commands(table)]
