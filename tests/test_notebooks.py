@@ -80,7 +80,7 @@ def outputs(notebook, kind):
     [
         ("01_data", 2),
         ("02_train_and_look_inside", 4),
-        ("03_tables", 2),
+        ("03_tables", 3),
         ("04_qualitative", 7),
         ("05_your_predictions", 2),
     ],
