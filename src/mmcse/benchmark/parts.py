@@ -21,6 +21,7 @@ from mmcse.benchmark.ways import (
     Sizes,
     Way,
     build,
+    build_compiled,
     inference,
     literal_modules,
     random_batch,
@@ -101,6 +102,8 @@ _COMPARED: tuple[tuple[Precision, Precision], ...] = (
     ("bfloat16", "bfloat16"),
 )
 _PAIRS = [(_name("literal", slow), _name("ours", fast)) for slow, fast in _COMPARED]
+_COMPILED = "ours, bfloat16, compiled"
+_COMPILED_PAIRS = [(_name("literal", "float32"), _COMPILED), (_name("ours", "bfloat16"), _COMPILED)]
 
 
 def _training(scale: Scale) -> Comparison:
@@ -112,7 +115,9 @@ def _training(scale: Scale) -> Comparison:
         for precision in PRECISIONS
         for way in WAYS
     }
-    return Comparison("training step", take_turns(steps, scale.repeats, scale.warm_up), _PAIRS, sizes.videos)
+    if compiled := build_compiled(sizes):
+        steps[_COMPILED] = training_step(compiled, batch, "bfloat16", sizes.micro_batch)
+    return Comparison("training step", take_turns(steps, scale.repeats, scale.warm_up), _pairs(steps), sizes.videos)
 
 
 def _inference(scale: Scale, videos: int) -> Comparison:
@@ -120,9 +125,15 @@ def _inference(scale: Scale, videos: int) -> Comparison:
     networks = {way: build(way, scale.sizes) for way in WAYS}
     batches = random_batch(scale.sizes).split(videos)
     passes = {_name(w, p): [inference(networks[w], b, p) for b in batches] for p in PRECISIONS for w in WAYS}
+    if compiled := build_compiled(scale.sizes):
+        passes[_COMPILED] = [inference(compiled, b, "bfloat16") for b in batches]
     ways = {name: lambda those=those: [infer() for infer in those] for name, those in passes.items()}
     seconds = take_turns(ways, scale.repeats, scale.warm_up)
-    return Comparison(f"inference, batch {videos}", seconds, _PAIRS, scale.sizes.videos)
+    return Comparison(f"inference, batch {videos}", seconds, _pairs(ways), scale.sizes.videos)
+
+
+def _pairs(ways: Mapping[str, object]) -> list[tuple[str, str]]:
+    return _PAIRS + (_COMPILED_PAIRS if _COMPILED in ways else [])
 
 
 def _memory(scale: Scale) -> Comparison:

@@ -1,6 +1,7 @@
 """The two ways that are compared: MM-CSE as the suite computes it, and as the paper reads, with the same weights."""
 
 import importlib
+import logging
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,10 +17,12 @@ from torch.nn.utils import clip_grad_norm_
 import mmcse
 from mmcse.batch import Batch, ParserOutput
 from mmcse.configuration import TrainSettings, compose_config
-from mmcse.errors import UserError
+from mmcse.errors import UserError, one_line
 from mmcse.microbatches import in_pieces
 from mmcse.models.efficiency import random_features
 from mmcse.models.reference import to_reference_state
+
+log = logging.getLogger(__name__)
 
 Way = Literal["literal", "ours"]
 Precision = Literal["float32", "bfloat16"]
@@ -86,6 +89,18 @@ def build(way: Way, sizes: Sizes) -> nn.Module:
     settings = {name: settings.get(name, config.get(name)) for name in _LITERAL_SETTINGS}
     network = literal.LiteralMMCSE(**settings)
     network.load_state_dict(to_reference_state(ours))
+    return network
+
+
+def build_compiled(sizes: Sizes) -> nn.Module | None:
+    """Ours, compiled by PyTorch; None where it cannot be (no C++ compiler, for instance)."""
+    network = build("ours", sizes)
+    try:
+        torch.compile(torch.square, dynamic=False)(torch.ones(1))
+    except Exception as error:  # whatever a compiler may raise
+        log.warning("Nothing is measured of the compiled network: %s", one_line(error))
+        return None
+    network.compile(dynamic=False)  # as callbacks.compilation does
     return network
 
 

@@ -31,8 +31,10 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 def _num_images(x: Tensor) -> int | None:
     """Into how many images the rows of x are divided: enough for oneDNN to be chosen; None where it cannot be."""
+    if torch.compiler.is_compiling():  # asked first: the compiler cannot look into what follows
+        return None
     suits = x.device.type == "cpu" and x.dtype == torch.float32 and torch.backends.mkldnn.is_available()
-    if not suits or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling():
+    if not suits or torch.is_autocast_enabled("cpu"):
         return None
     rows = x.numel() // x.shape[-1]
     return next((n for n in range(_LEAST_IMAGES, _MOST_IMAGES) if rows and rows % n == 0), None)

@@ -21,7 +21,8 @@ def mmil_pooling(segment_logits: Tensor, temporal: Tensor, modality: Tensor) -> 
     """
     weighted = segment_logits.sigmoid() * temporal.softmax(dim=1)  # (B, T, 2, K)
     audio_prob, visual_prob = weighted.sum(dim=1).unbind(dim=1)
-    video_prob = (weighted * modality.softmax(dim=2)).sum(dim=(1, 2))
+    # one axis at a time: of a sum over both, PyTorch 2.13's compiler makes code that writes past the end of its result
+    video_prob = (weighted * modality.softmax(dim=2)).sum(dim=1).sum(dim=1)
     return ParserOutput(
         segment_logits=segment_logits, video_prob=video_prob, audio_prob=audio_prob, visual_prob=visual_prob
     )
