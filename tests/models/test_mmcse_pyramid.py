@@ -4,24 +4,31 @@ import torch
 
 from golden_zoo import small, small_videos
 from mmcse.models import MMCSE, MMCSEPyramid, count_parameters
-from mmcse.models.frontend import FrontEnd
 from mmcse.models.mmpyramid import PyramidEncoder
 from mmcse.objectives import MMCSEObjective
 
 SIZES = {"class_dim": 4, "num_heads": 2, "num_layers": 1, "feedforward_dim": 6}
 
 
-def test_it_is_mmcse_whose_holistic_features_the_encoder_has_seen():
+def test_it_is_mmcse_on_encoded_features_that_rebuilds_those_of_the_front_end():
     network, batch = small(MMCSEPyramid, 5, 3, num_levels=2, **SIZES), small_videos(5, 3)
     bare = small(MMCSE, 5, 3, **SIZES)
     own = network.state_dict()
     bare.load_state_dict({name: own[name] for name in bare.state_dict()})
     out = network(batch.audio, batch.visual, batch.motion)
-    encoded = network.front_end.encoder(*FrontEnd.forward(network.front_end, batch.audio, batch.visual, batch.motion))
-    bare.front_end.forward = lambda *_: encoded
-    expected = bare(batch.audio, batch.visual, batch.motion)
+    projected = network.front_end(batch.audio, batch.visual, batch.motion)
+    expected = bare.parse(*network.encoder(*projected))
     assert torch.equal(out.segment_logits, expected.segment_logits)
-    assert torch.equal(out.holistic, expected.holistic)
+    assert torch.equal(out.reconstruction, expected.reconstruction)
+    assert torch.equal(out.holistic, torch.stack(projected, dim=2))
+    assert not torch.allclose(out.holistic, expected.holistic)
+
+
+def test_without_what_only_losses_need_it_predicts_the_same():
+    network, batch = small(MMCSEPyramid, 5, 3, num_levels=2, **SIZES).eval(), small_videos(5, 3)
+    bare, full = (network(batch.audio, batch.visual, batch.motion, auxiliary=wanted) for wanted in (False, True))
+    assert torch.equal(bare.segment_logits, full.segment_logits)
+    assert bare.holistic is None
 
 
 def test_its_parameters_are_those_of_both():

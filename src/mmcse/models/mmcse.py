@@ -108,7 +108,10 @@ class MMCSE(nn.Module):
         Returns:
             The output; its auxiliary fields are None where not asked for, or where an ablation lacks them.
         """
-        holistic_audio, holistic_visual = self.front_end(audio, visual, motion)
+        return self.parse(*self.front_end(audio, visual, motion), auxiliary=auxiliary)
+
+    def parse(self, holistic_audio: Tensor, holistic_visual: Tensor, *, auxiliary: bool = True) -> ParserOutput:
+        """`forward` from holistic features on, each (B, T, D)."""
         decoupled_audio = self.audio_decoupling(holistic_audio)
         decoupled_visual = self.visual_decoupling(holistic_visual)
 

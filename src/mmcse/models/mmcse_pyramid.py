@@ -1,52 +1,26 @@
 """MM-CSE on MM-Pyramid's encoder, the last row of Table 7: the encoder that LEAP is reported with.
 
 The paper does not say how the two are wired. Here the encoder stands where nothing stood before, between the front end
-and CAFD: its streams, audio and visual in the straight order, are the holistic features that CAFD splits by class, that
-the decoders have to rebuild and that FGSE's layers refer to. Everything after it is MM-CSE as it was.
+and CAFD, and its streams, audio and visual in the straight order, are what CAFD splits by class. Everything after it is
+MM-CSE as it was, but that the decoders have to rebuild what the front end gave, not what the encoder made of it: a deep
+encoder that is trained to be easy to rebuild learns to say nothing. On simulated data it did so within three epochs.
 """
+
+from dataclasses import replace
 
 from torch import Tensor
 
+from mmcse.batch import ParserOutput
 from mmcse.errors import UserError
-from mmcse.models.decoupling import Decoupling
+from mmcse.models.decoupling import Decoupling, stack_modalities
 from mmcse.models.enhancement import FusionResidual
-from mmcse.models.frontend import FrontEnd
 from mmcse.models.mmcse import MMCSE
 from mmcse.models.mmpyramid import PyramidEncoder
 from mmcse.models.reference import Names, reference_names
 
 
-class PyramidFrontEnd(FrontEnd):
-    """The front end, and a pyramid encoder over its segments.
-
-    Args:
-        audio_dim: C of the audio features.
-        visual_dim: C of the appearance features.
-        motion_dim: C of the motion features.
-        hidden_dim: D.
-        num_segments: T.
-        encoder: of width D.
-    """
-
-    def __init__(
-        self,
-        audio_dim: int,
-        visual_dim: int,
-        motion_dim: int,
-        hidden_dim: int,
-        num_segments: int,
-        encoder: PyramidEncoder,
-    ) -> None:
-        super().__init__(audio_dim, visual_dim, motion_dim, hidden_dim, num_segments)
-        self.encoder = encoder
-
-    def forward(self, audio: Tensor, visual: Tensor, motion: Tensor) -> tuple[Tensor, Tensor]:
-        """As `FrontEnd.forward`, but each segment has seen its surroundings in both modalities."""
-        return self.encoder(*super().forward(audio, visual, motion))
-
-
 class MMCSEPyramid(MMCSE):
-    """MM-CSE whose holistic features come from MM-Pyramid's encoder.
+    """MM-CSE whose features MM-Pyramid's encoder has seen before CAFD decouples them.
 
     The defaults are those of the two networks, on VGGish/ResNet-152 features; the width D is the encoder's.
 
@@ -109,10 +83,15 @@ class MMCSEPyramid(MMCSE):
             visual_decoupler_linears=visual_decoupler_linears,
             fusion_residual=fusion_residual,
         )
-        encoder = PyramidEncoder(
+        self.encoder = PyramidEncoder(
             hidden_dim, num_levels, num_heads, feedforward_dim, pyramid_attention_dropout, pyramid_dropout
         )
-        self.front_end = PyramidFrontEnd(audio_dim, visual_dim, motion_dim, hidden_dim, num_segments, encoder)
+
+    def forward(self, audio: Tensor, visual: Tensor, motion: Tensor, *, auxiliary: bool = True) -> ParserOutput:
+        """As `MMCSE.forward`; the output's holistic features are those of the front end."""
+        projected = self.front_end(audio, visual, motion)
+        out = self.parse(*self.encoder(*projected), auxiliary=auxiliary)
+        return out if out.holistic is None else replace(out, holistic=stack_modalities(*projected))
 
 
 @reference_names.register
