@@ -43,6 +43,13 @@ def test_without_results_everything_needs_real_features_or_was_not_run():
     assert {line.row.name: line.cells["video/F1"].verdict for line in text.lines}["etavr"] == "not run"
 
 
+def test_a_table_of_our_own_does_not_wait_for_real_features():
+    [empty] = result_tables(paper_table("precision"), [])
+    assert {line.cells["Avg"].verdict for line in empty.lines} == {"not run"}
+    made = with_runs("precision/float32", [60.0], kind="simulated")
+    assert [table.kind for table in result_tables(paper_table("precision"), results(*made))] == ["simulated"]
+
+
 @pytest.mark.parametrize(
     ("averages", "verdict"),
     [
@@ -215,12 +222,12 @@ def test_own_tables_hold_floors_and_methods_on_the_same_data(smoke_bank, tmp_pat
     assert {result["name"] for result in collected} == {
         "floors/nothing", "floors/most_frequent_class", "floors/pseudo_labels", "floors/weak_label_everywhere",
     }  # fmt: skip
-    real, simulated = result_tables(paper_table("baselines"), collected)
-    assert (real.kind, simulated.kind) == ("real", "simulated")
+    [simulated] = result_tables(paper_table("baselines"), collected)
+    assert simulated.kind == "simulated"
     by_row = {line.row.name: line for line in simulated.lines}
     assert by_row["weak"].cells["Avg"].ours.mean > by_row["nothing"].cells["Avg"].ours.mean
     assert by_row["mmcse"].cells["Avg"].verdict == "not run"
-    text = render_text([real, simulated])
+    text = render_text([simulated])
     assert "floor: nothing predicted" in text
     assert "Table" not in text.splitlines()[0]
-    render_markdown([real, simulated]), render_latex([real, simulated]), render_csv([real, simulated])
+    render_markdown([simulated]), render_latex([simulated]), render_csv([simulated])

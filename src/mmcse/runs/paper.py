@@ -41,6 +41,11 @@ class PaperTable(NamedTuple):
         """Whether runs can fill any of it (Table 5 is about cost, not about results)."""
         return any(row.runs for row in self.rows.values())
 
+    @property
+    def has_numbers(self) -> bool:
+        """Whether anything was printed that runs could be held against."""
+        return any(row.values for row in self.rows.values())
+
 
 def paper_tables() -> dict[str, PaperTable]:
     """Every table of the paper by its number, in the paper's order."""

@@ -74,7 +74,10 @@ class ResultTable(NamedTuple):
 
 
 def result_tables(paper: PaperTable, results: Iterable[Result]) -> list[ResultTable]:
-    """All tables that the results make of one of the paper's: of real data first, which is there even when empty."""
+    """All tables that the results make of one.
+
+    Of real data first, which is there even when empty if the paper has numbers for it.
+    """
     names = {name for row in paper.rows.values() for name in row.runs}
     groups: dict[tuple[str, str, str], list[Result]] = defaultdict(list)
     for result in results:
@@ -85,9 +88,9 @@ def result_tables(paper: PaperTable, results: Iterable[Result]) -> list[ResultTa
         fill_table(paper, kind, data, json.loads(settings), group)  # type: ignore[arg-type]
         for (kind, data, settings), group in sorted(groups.items(), key=lambda item: _order(item[0]))
     ]
-    if not any(table.kind == "real" for table in tables):
+    if paper.has_numbers and not any(table.kind == "real" for table in tables):
         tables.insert(0, fill_table(paper, "real", "LLP", {}, []))
-    return tables
+    return tables or [fill_table(paper, "simulated", "SimLLP", {}, [])]
 
 
 def settings_of(result: Result) -> dict[str, Any]:
