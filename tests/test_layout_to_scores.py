@@ -5,12 +5,14 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 
 import tiny
 from layout_files import VIDEOS, WEAK_FILES, write_layout, write_table
 from mmcse import cli
 from mmcse.data import FeatureBank, read_annotations
 from mmcse.data.annotations import AUDIO_FILE, VISUAL_FILE
+from mmcse.evaluate import read_checkpoint, rebuild
 from mmcse.runs.record import read_record
 
 pytestmark = pytest.mark.slow
@@ -115,6 +117,26 @@ def test_training_on_a_folder_prepares_it_once(folders, layout, tmp_path, capsys
 
     assert mmcse("train", *tiny.data(bank), *TINY, f"run.root={tmp_path / 'other'}") == 0
     assert the_run(tmp_path / "other")[1]["scores"] == record["scores"]
+
+
+def test_cmpae_reads_every_frame(tmp_path, capsys):
+    """Its activation comes before the frames are averaged, so a bank of averages gives it something else."""
+    folders, layout = write_layout(tmp_path / "files", "llp"), ("data=llp_vggish_resnet_frames", "model=cmpae")
+    given = (f"data.bank.features={folders.features}", f"data.bank.annotations={folders.annotations}")
+    given += (f"data.bank.folder={tmp_path / 'bank'}", "data.bank.kind=fixture", f"run.root={tmp_path / 'runs'}")
+    assert mmcse("train", *layout, *given, *tiny.TRAINING, *tiny.method(*layout, *given)) == 0
+    checkpoint = tmp_path / "runs" / "cmpae"
+    [checkpoint] = checkpoint.glob("*-seed*/checkpoints/best.ckpt")
+    network = rebuild(*read_checkpoint(checkpoint)).eval()
+    videos = FeatureBank.open(tmp_path / "bank").split("test")
+    batch = videos.gather(np.arange(len(videos)))
+    assert batch.visual.shape[1] == 80
+    averages = batch.visual.unflatten(1, (10, 8)).mean(dim=2)
+    with torch.no_grad():
+        frames, averaged = (network(batch.audio, x, batch.motion).segment_prob for x in (batch.visual, averages))
+    assert not torch.allclose(frames, averaged, atol=1e-4)
+    assert mmcse("data", "check", tmp_path / "bank") == 0
+    assert mmcse("eval", f"checkpoint={checkpoint}", "trainer.accelerator=cpu") == 0
 
 
 def test_missing_videos_can_be_left_out(tmp_path, capsys):

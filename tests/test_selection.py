@@ -45,6 +45,13 @@ def test_the_last_epoch_is_kept_where_it_is_the_rule(smoke_bank, tmp_path):
     assert scores(run, "val") == run.record["scores"]["val"]
 
 
+def test_of_epochs_with_the_same_score_the_last_is_kept(smoke_bank, tmp_path):
+    run = run_of(smoke_bank, tmp_path, "model=jomold", "optimizer.lr=0")
+    assert len({row["val/event/A"] for row in rows(run)}) == 1
+    assert run.record["selection"]["epoch"] == 3
+    assert torch.load(run.folder / "checkpoints" / "best.ckpt", weights_only=True)["epoch"] == 2  # counted from 0
+
+
 @pytest.fixture(scope="module")
 def published(smoke_bank, tmp_path_factory):
     root = tmp_path_factory.mktemp("runs")
@@ -72,6 +79,8 @@ def test_the_pair_of_dhhn_is_the_best_epoch_of_each_modality(smoke_bank, tmp_pat
         compose_config("eval", [f"checkpoint={run.folder / 'checkpoints' / 'best.ckpt'}", "trainer.accelerator=cpu"])
     )
     assert isinstance(parser.network, DHHNPair)
+    pair = run.record["selection"]["pair"]
+    assert f"best epochs {pair['audio']['epoch']} (audio), {pair['visual']['epoch']} (visual) of 3" in summary(run)
     for modality, letter in (("audio", "A"), ("visual", "V")):
         values = [(row[f"val/segment/{letter}"] + row[f"val/event/{letter}"]) / 2 for row in rows(run)]
         found = run.record["selection"]["pair"][modality]

@@ -119,6 +119,19 @@ def test_other_settings_of_a_maker_make_another_file_from_the_same_training(trai
     next(file for file in earlier.glob(pattern) if str(file) in json.dumps(other.record["config"])).unlink()
 
 
+def test_a_file_is_made_on_batches_of_its_stage(smoke_bank, tmp_path, monkeypatch):
+    sizes = []
+
+    def shown(videos, size, description):
+        sizes.append(size)
+        return videos.batches(size)
+
+    monkeypatch.setattr(mmcse.artefacts, "_shown", shown)
+    whole = config(smoke_bank, tmp_path, "jomold", "data.batch_size=5")
+    train(whole)
+    assert sizes == [stage_config(whole, "noise_estimator").data.batch_size] == [64]
+
+
 def test_a_stage_replaces_parts_and_merges_the_rest():
     chosen = compose_config(
         "train", ["model=cmpae", "data=bank", "data.bank=x", "trainer.accelerator=cpu", "rates={a: 1}"]

@@ -24,7 +24,7 @@ from mmcse.evaluation.breakdown import breakdown_table, duration_bins, duration_
 from mmcse.evaluation.predictions import save_predictions
 from mmcse.evaluation.table import score_table
 from mmcse.files import write_json
-from mmcse.models.checkpoint_files import load_network, network_name
+from mmcse.models.checkpoint_files import load_network, network_name, stored_arguments
 from mmcse.models.recognition import REFERENCES
 from mmcse.parser import VideoParser
 from mmcse.trainers import check_trainer
@@ -136,10 +136,11 @@ def rebuild(card: dict[str, Any], weights: dict[str, torch.Tensor], packages: Se
     parts = OmegaConf.create({"model": card["model"], "packages": list(packages)})
     check_calls(parts)
     _require_believable_sizes(card["model"], weights)
+    stored = stored_arguments(card["model"], weights)
     try:
         with torch.device("meta"):  # without memory: what a card claims may be larger than any
-            instantiate(parts.model).load_state_dict(weights, assign=True)
-        network = instantiate(parts.model)
+            instantiate(parts.model, **stored).load_state_dict(weights, assign=True)
+        network = instantiate(parts.model, **stored)
         network.load_state_dict(weights)
     except (HydraException, RuntimeError, TypeError, AttributeError) as error:
         reason = one_line(error.__cause__ or error)

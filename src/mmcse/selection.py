@@ -9,6 +9,7 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from omegaconf import DictConfig
+from torch import Tensor
 
 from mmcse.callbacks import BestOf, EarlyEpoch
 from mmcse.callbacks.card import CARD
@@ -65,7 +66,7 @@ def selection_callbacks(evaluation: DictConfig, folder: Path) -> list[L.Callback
     }
     monitor = "epoch" if evaluation.select == LAST else evaluation.select
     callbacks: list[L.Callback] = [
-        ModelCheckpoint(**every_epoch, filename="best", monitor=monitor, mode="max"),
+        _BestCheckpoint(**every_epoch, filename="best", monitor=monitor, mode="max"),
         ModelCheckpoint(**every_epoch, filename="last"),
     ]
     if evaluation.search_thresholds:
@@ -75,12 +76,21 @@ def selection_callbacks(evaluation: DictConfig, folder: Path) -> list[L.Callback
     return callbacks
 
 
+class _BestCheckpoint(ModelCheckpoint):
+    """Of epochs with the same score it keeps the last, as HAN's code does, and most that are made of it."""
+
+    def check_monitor_top_k(self, trainer: L.Trainer, current: Tensor | None = None) -> bool:
+        """Whether an epoch of this score is kept."""
+        is_best = super().check_monitor_top_k(trainer, current)
+        return is_best or bool(current is not None and current == self.best_model_score)
+
+
 def selected(rows: Sequence[Row], evaluation: Mapping[str, Any]) -> tuple[Row, dict[str, Any]]:
     """The row of the epoch that `best.ckpt` holds, and what the record says about it."""
     rule = evaluation["select"]
     if rule == LAST:
         return rows[-1], {"rule": "last epoch", "epoch": rows[-1]["epoch"]}
-    best = max(rows, key=lambda row: row[rule])
+    best = max(reversed(rows), key=lambda row: row[rule])
     said = {"rule": f"max {rule}", "epoch": best["epoch"], "value": best[rule]}
     if evaluation["select_on_test"]:
         said["rule"] += ", of the TEST videos (as published; no estimate of anything)"

@@ -72,8 +72,9 @@ def run_stages(config: DictConfig, train: Callable[[DictConfig], Any]) -> DictCo
     config = config.copy()
     for number, (name, stage) in enumerate(stages.items(), start=1):
         log.warning("Stage %d of %d: %s", number, len(stages) + 1, name)
-        run = train(stage_config(config, str(name)))
-        OmegaConf.update(config, stage.feeds, str(_made(stage, run.folder, config)), force_add=True)
+        staged = stage_config(config, str(name))
+        file = _made(stage, train(staged).folder, staged)
+        OmegaConf.update(config, stage.feeds, str(file), force_add=True)
     log.warning("Stage %d of %d: %s", len(stages) + 1, len(stages) + 1, config.run.name)
     return config
 
@@ -97,7 +98,13 @@ def stage_config(config: DictConfig, name: str) -> DictConfig:
 
 
 def _made(stage: DictConfig, folder: Path, config: DictConfig) -> Path:
-    """The file that a finished stage leaves, made where it is missing. Other settings of its maker make another one."""
+    """The file that a finished stage leaves, made where it is missing. Other settings of its maker make another one.
+
+    Args:
+        stage: its entry among the `stages`.
+        folder: of its run.
+        config: what it was trained with; its file is made on batches of the same size.
+    """
     settings = json.dumps(OmegaConf.to_container(stage.makes, resolve=True), sort_keys=True)
     suffix = hashlib.sha256(settings.encode()).hexdigest()[:6]
     file = folder / f"{Path(stage.file).stem}-{suffix}{Path(stage.file).suffix}"

@@ -248,9 +248,11 @@ def summary(run: Run) -> str:
     """What a person wants to read after a run: the scores, what they are worth, and where everything lies."""
     folder, record = run
     model = record["config"]["model"]
-    title = f"{record['name']}, seed {record['seed']}, best epoch {record['selection']['epoch']} of " + str(
-        record["config"]["trainer"]["max_epochs"]
-    )
+    selection, last = record["selection"], record["config"]["trainer"]["max_epochs"]
+    best = f"best epoch {selection['epoch']}"
+    if pair := selection.get("pair"):
+        best = "best epochs " + ", ".join(f"{found['epoch']} ({modality})" for modality, found in pair.items())
+    title = f"{record['name']}, seed {record['seed']}, {best} of {last}"
     layers = f", layers: {model['num_layers']}" if "num_layers" in model else ""
     marked = ", SELECTED ON TEST" if record["config"]["evaluation"]["select_on_test"] else ""
     table = score_table(record["scores"]["test"], kind=record["data"]["kind"], title=f"test · {title}{layers}{marked}")

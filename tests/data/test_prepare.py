@@ -59,6 +59,19 @@ def test_an_llp_folder_becomes_a_bank(llp_layout):
     np.testing.assert_allclose(found["visual"], frames, atol=1e-3)
 
 
+def test_all_tokens_are_kept_where_they_are_asked_for(llp_layout, valor_layout):
+    bank = prepare(llp_layout, layout="llp", tokens="stored")
+    found = bank.split("test").arrays
+    np.testing.assert_array_equal(found["visual"], stored(llp_layout, "feats/res152", "test"))
+    np.testing.assert_array_equal(found["audio"], stored(llp_layout, "feats/vggish", "test"))
+    assert found["true_visual"].shape[1] == bank.num_segments == 10
+    assert prepare(llp_layout, layout="llp", tokens="stored").digest == bank.digest
+    with pytest.raises(UserError, match="tokens 'stored' then, None now"):
+        prepare(llp_layout, layout="llp")
+    clap = prepare(valor_layout, tokens="stored").split("val")
+    np.testing.assert_array_equal(clap.arrays["audio"], stored(valor_layout, "CLAP/features", "val"))
+
+
 def test_clap_features_of_segments_are_taken_as_they_are(valor_layout):
     features = {}
     for path in (valor_layout.features / "CLAP/features").iterdir():
@@ -267,6 +280,8 @@ def test_wrong_options(valor_layout):
         prepare(valor_layout, layout="valour")
     with pytest.raises(UserError, match="float32 or float16 features, not 'float64'"):
         prepare(valor_layout, dtype="float64")
+    with pytest.raises(UserError, match="tokens is 'frames'; expected 'segments' or 'stored'"):
+        prepare(valor_layout, tokens="frames")
     with pytest.raises(UserError, match="No splits"):
         prepare(valor_layout, splits=())
 

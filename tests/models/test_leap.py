@@ -6,6 +6,7 @@ import torch
 
 from golden_zoo import small, small_videos
 from mmcse.errors import MissingFileError, UserError
+from mmcse.evaluate import rebuild
 from mmcse.evaluation.decode import decode_output
 from mmcse.models import LEAP
 from mmcse.models.leap import label_table
@@ -23,6 +24,16 @@ def test_label_embeddings_come_from_a_file_and_stay_with_the_weights(tmp_path):
     assert "label_embeddings" in network.state_dict()
     assert not any(parameter is network.label_embeddings for parameter in network.parameters())
     assert network.label_projection.in_features == 4
+
+
+def test_a_checkpoint_needs_no_file_of_label_embeddings(tmp_path):
+    np.save(tmp_path / "glove.npy", np.random.default_rng(0).standard_normal((3, 4)).astype(np.float32))
+    sizes = {"audio_dim": 5, "visual_dim": 6, "motion_dim": 4, "num_classes": 3, "hidden_dim": 8, "encoder": "han"}
+    arguments = {**sizes, "num_heads": 2, "label_embeddings": str(tmp_path / "glove.npy")}
+    weights = LEAP(**arguments).state_dict()
+    (tmp_path / "glove.npy").unlink()
+    network = rebuild({"model": {"_target_": "mmcse.models.LEAP", **arguments}}, weights)
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in network.state_dict().items())
 
 
 def test_made_up_embeddings_are_the_same_every_time_and_tell_classes_apart():

@@ -2,13 +2,17 @@
 
 import numpy as np
 import pytest
+import torch
 
 import tiny
+from mmcse.batch import Batch
 from mmcse.configuration import compose_config
 from mmcse.data import FeatureBank, simulated_bank
 from mmcse.errors import MissingFileError, UserError
 from mmcse.evaluation import parsing_scores
-from mmcse.runs.outputs import SAMPLE, _sample, parse_split
+from mmcse.models import MGN
+from mmcse.parser import VideoParser
+from mmcse.runs.outputs import SAMPLE, _of_videos, _sample, parse_split
 from mmcse.train import train
 
 pytestmark = pytest.mark.slow
@@ -54,6 +58,20 @@ def test_decisions_follow_from_the_probabilities(outputs):
     assert (outputs.gate, outputs.threshold) == ("video/visual", 0.5)
     np.testing.assert_array_equal(outputs.passed, np.stack((outputs.video_prob, outputs.visual_prob), axis=1) >= 0.5)
     np.testing.assert_array_equal(outputs.predicted, (outputs.segment_prob >= 0.5) & outputs.passed[:, None])
+
+
+def test_only_the_gate_decides_what_passes_it():
+    torch.manual_seed(0)
+    network = MGN(5, 5, 5, 3, 4, 8, num_heads=2, soft_map="assignment").eval()  # its segments' scores are not of logits
+    parser = VideoParser(network, lambda out, batch: {}, num_classes=3, gate="audio/visual", threshold=0.5)
+    truth = torch.zeros(6, 4, 3)
+    streams = dict(zip(("audio", "visual", "motion"), torch.randn(3, 6, 4, 5), strict=True))
+    batch = Batch(**streams, weak=truth[:, 0], true_audio=truth, true_visual=truth)
+    with torch.no_grad():
+        out = network(batch.audio, batch.visual, batch.motion)
+    passed = _of_videos(out, parser, batch)["passed"]
+    np.testing.assert_array_equal(passed, torch.stack((out.audio_prob, out.visual_prob), dim=1) >= 0.5)
+    assert passed.any()
 
 
 def test_maps_are_distributions_over_keys(outputs):

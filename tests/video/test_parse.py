@@ -217,6 +217,14 @@ class TestFileParser:
         np.testing.assert_array_equal(found.present, torch.stack((audio[0], visual[0]), dim=1))
         np.testing.assert_allclose(found.segment_prob, out.segment_prob[0], atol=1e-6)
 
+    def test_scores_beyond_one_fit_the_schema(self, tmp_path, monkeypatch):
+        parser = parse.FileParser(make_checkpoint(tmp_path / "best.ckpt", CLASSES))
+        run = parser._run
+        monkeypatch.setattr(parser, "_run", lambda windows: parse.Probabilities(*(2.5 * p for p in run(windows))))
+        found = parser.parse(film(tmp_path, 10.0))
+        assert found.segment_prob.max() == 1  # as those of MGN may be
+        assert max(event.confidence for event in found.events) == 1
+
     @pytest.mark.parametrize(("num_segments", "overlap", "stride"), [(10, 0.5, 5), (10, 0.0, 10), (3, 0.9, 1)])
     def test_windows_are_those_of_the_network(self, tmp_path, num_segments, overlap, stride):
         checkpoint = make_checkpoint(tmp_path / "best.ckpt", CLASSES, num_segments=num_segments)

@@ -32,6 +32,12 @@ def _add_prepare(actions: Subcommands) -> None:
     _add_layout(parser, required=True)
     parser.add_argument("--out", type=Path, required=True, metavar="BANK", help="folder of the bank")
     parser.add_argument("--dtype", choices=("float32", "float16"), default="float32", help="default: float32")
+    parser.add_argument(
+        "--tokens",
+        choices=("segments", "stored"),
+        default="segments",
+        help="what is kept of a stream: a vector per segment, or all the vectors of its files (default: segments)",
+    )
     parser.add_argument("--skip-missing", action="store_true", help="leave out videos without all of their files")
     parser.add_argument(
         "--kind", choices=("real", "simulated", "fixture"), default="real", help="what the features are (default: real)"
@@ -54,6 +60,7 @@ def _prepare(arguments: argparse.Namespace) -> int:
         splits=tuple(arguments.splits),
         num_segments=arguments.window,
         classes=_classes(arguments),
+        tokens=arguments.tokens,
     )
     counts = ", ".join(f"{len(bank.split(name))} {name}" for name in bank.splits)
     skipped = sum(entry.skipped for entry in bank.manifest.splits.values())

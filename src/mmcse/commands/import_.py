@@ -2,6 +2,7 @@
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from mmcse.commands.shared import Subcommands
 
@@ -33,6 +34,13 @@ def _add_import(commands: Subcommands) -> None:
     parser.add_argument(
         "--label-embeddings", metavar="FILE", help="LEAP: a .npy file, (K, E), which no checkpoint holds"
     )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="another argument of the network that no shape tells (MGN: soft_map=..., LEAP: num_classes=...)",
+    )
     parser.set_defaults(run=_import)
 
 
@@ -42,9 +50,8 @@ def _import(arguments: argparse.Namespace) -> int:
     from mmcse.models.checkpoint_files import describe, import_checkpoint, save_network
 
     overrides = {name: getattr(arguments, name) for name in ("num_heads", "num_segments", "norm", "label_embeddings")}
-    network, settings = import_checkpoint(
-        arguments.checkpoint, arguments.model, **{name: v for name, v in overrides.items() if v is not None}
-    )
+    overrides = {name: value for name, value in overrides.items() if value is not None} | _settings(arguments.set)
+    network, settings = import_checkpoint(arguments.checkpoint, arguments.model, **overrides)
     source = {"file": arguments.checkpoint.name, "sha256": sha256(arguments.checkpoint)}
     save_network(arguments.out, network, settings, source)
     inference, training_only = count_parameters(network)
@@ -53,6 +60,17 @@ def _import(arguments: argparse.Namespace) -> int:
         print(f"  and {training_only:,} that only training needs")
     print(f"score it: mmcse eval checkpoint={arguments.out} data=...")
     return 0
+
+
+def _settings(given: list[str]) -> dict[str, Any]:
+    """NAME=VALUE as in a configuration: numbers, true, false and null are what they look like."""
+    from omegaconf import OmegaConf
+
+    from mmcse.errors import UserError
+
+    if odd := [setting for setting in given if "=" not in setting]:
+        raise UserError(f"--set {odd[0]!r} says no value; expected NAME=VALUE.")
+    return {str(name): value for name, value in OmegaConf.from_dotlist(given).items()}
 
 
 def _add_export(commands: Subcommands) -> None:

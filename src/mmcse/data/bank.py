@@ -1,7 +1,8 @@
 """The feature bank: every split's features and labels packed into one memory-mapped array each.
 
     <bank>/manifest.json                  what the bank holds, where it is from, and checksums
-    <bank>/<split>/audio.npy              (N, T, C) float32 or float16; likewise visual, motion
+    <bank>/<split>/audio.npy              (N, T, C) float32 or float16; likewise visual, motion; with tokens: stored
+                                          as many tokens as the files had, for T
     <bank>/<split>/pseudo_audio.npy       (N, T, K) uint8, segment pseudo labels; likewise pseudo_visual
     <bank>/<split>/true_audio.npy         (N, T, K) uint8, dense truth where known; likewise true_visual
     <bank>/<split>/true_audio_original.npy  the same from the uncorrected file, where it was given

@@ -22,6 +22,8 @@ MANIFEST = "manifest.json"
 
 FEATURES = ("audio", "visual", "motion")
 PSEUDO_LABELS = ("pseudo_audio", "pseudo_visual")
+TOKENS = "tokens"
+"""Key of the source; "stored" there means that features have tokens of their own instead of T segments."""
 REQUIRED = ("ids", "weak", *FEATURES)
 
 
@@ -130,7 +132,8 @@ class Manifest:
         """The shape that an array must have, from the counts of videos, segments and classes."""
         N, T, K = self.splits[split].count, self.num_segments, len(self.classes)
         if name in FEATURES:
-            return (N, T, self.splits[split].arrays[name].shape[-1])
+            _, tokens, width = self.splits[split].arrays[name].shape
+            return (N, tokens if TOKENS in self.source else T, width)
         return {"ids": (N,), "weak": (N, K)}.get(name, (N, T, K))
 
     def check_headers(self, folder: Path) -> None:

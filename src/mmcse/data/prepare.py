@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from mmcse.data.annotations import (
 )
 from mmcse.data.bank import BankWriter, FeatureBank, lock_bank
 from mmcse.data.layouts import Layout, PseudoLabels, Stream, layout_named
-from mmcse.data.manifest import MANIFEST, Kind, Manifest
+from mmcse.data.manifest import MANIFEST, TOKENS, Kind, Manifest
 from mmcse.data.npy import DamagedFileError, num_bytes
 from mmcse.data.survey import SplitFiles, find_files, stream_shapes
 from mmcse.errors import UserError
@@ -32,6 +32,10 @@ READERS = 8
 """Threads that read files; they mostly wait for the disk."""
 CHUNK = 64
 """Videos that are held in memory at a time."""
+
+Tokens = Literal["segments", "stored"]
+"""What a bank holds of a stream of features: T segments, or all N tokens of the files (CLAP 64, ResNet-152 80), for
+networks that do more than a linear map before they average them (CMPAE)."""
 
 
 def prepare_bank(
@@ -46,11 +50,13 @@ def prepare_bank(
     splits: Sequence[str] = tuple(WEAK_FILES),
     num_segments: int = 10,
     classes: Sequence[str] = LLP_CLASSES,
+    tokens: Tokens = "segments",
     progress: bool = True,
 ) -> FeatureBank:
     """Pack features and labels into a bank, or open the bank that was made of the same before.
 
-    Streams are resampled to T segments in float64. An interrupted run goes on where it stopped, at the next call.
+    Streams are resampled to T segments in float64, or kept as they are. An interrupted run goes on where it stopped, at
+    the next call.
 
     Args:
         features: folder in one of the known layouts.
@@ -64,6 +70,7 @@ def prepare_bank(
         splits: which to pack.
         num_segments: T.
         classes: the vocabulary, K names in order.
+        tokens: what a bank holds of a stream, see `Tokens`.
         progress: show how far it is, on standard error.
 
     Raises:
@@ -74,10 +81,12 @@ def prepare_bank(
     layout = layout_named(layout)
     if dtype not in ("float32", "float16"):
         raise UserError(f"A bank holds float32 or float16 features, not {dtype!r}.")
+    if tokens not in get_args(Tokens):
+        raise UserError(f"tokens is {tokens!r}; expected {' or '.join(map(repr, get_args(Tokens)))}.")
     if not splits:
         raise UserError(f"No splits to prepare: expected some of {', '.join(WEAK_FILES)}.")
     labels = {split: _read_labels(annotations, split, classes, num_segments) for split in splits}
-    source = _source(features, annotations, layout, dtype, splits)
+    source = _source(features, annotations, layout, dtype, splits) | ({} if tokens == "segments" else {TOKENS: tokens})
     with lock_bank(folder):
         if (folder / MANIFEST).is_file():
             return _reuse(folder, Manifest(kind, source, tuple(classes), num_segments), skip_missing)
@@ -86,7 +95,7 @@ def prepare_bank(
         source["skipped"] = {files.split: files.skipped for files in found}
         writer = BankWriter(folder, kind=kind, source=source, classes=classes, num_segments=num_segments)
         shapes = stream_shapes(layout, found, num_segments, len(classes))
-        packing = _Packing(writer, shapes, num_segments, np.dtype(dtype), progress)
+        packing = _Packing(writer, shapes, num_segments, np.dtype(dtype), tokens, progress)
         writer.require_space(packing.size(found))
         for files in found:
             for name, array in labels[files.split].items():
@@ -104,6 +113,7 @@ class _Packing:
     shapes: Mapping[str, tuple[int, int]]  # (N, C) of the files of each stream
     num_segments: int
     dtype: np.dtype
+    tokens: Tokens
     progress: bool
 
     def pack(self, split: str, stream: Stream | PseudoLabels, paths: Sequence[Path]) -> None:
@@ -140,14 +150,15 @@ class _Packing:
     def _packed(self, stream: Stream | PseudoLabels, count: int) -> tuple[tuple[int, ...], np.dtype]:
         """Shape and dtype of a stream in the bank."""
         dtype = self.dtype if isinstance(stream, Stream) else np.dtype(np.uint8)
-        return (count, self.num_segments, self.shapes[stream.name][1]), dtype
+        stored, width = self.shapes[stream.name]
+        return (count, self.num_segments if self.tokens == "segments" else stored, width), dtype
 
     def _read(self, stream: Stream | PseudoLabels, path: Path) -> np.ndarray:
-        """One video of a stream as it stands in the bank, (T, C) or (T, K)."""
+        """One video of a stream as it stands in the bank, (T, C), (N, C) or (T, K)."""
         array = stream.read(path, shape := self.shapes[stream.name])
         if isinstance(stream, PseudoLabels):
             return array
-        if shape[0] != self.num_segments:
+        if self.tokens == "segments" and shape[0] != self.num_segments:
             matrix = resampling_matrix(stream.resampling, shape[0], self.num_segments).numpy()
             array = matrix @ array.astype(np.float64)
         with np.errstate(over="ignore"):
@@ -203,7 +214,7 @@ def _reuse(folder: Path, wanted: Manifest, skip_missing: bool) -> FeatureBank:
 
 def _identity(manifest: Manifest) -> dict[str, Any]:
     """What must agree for two banks to be made of the same."""
-    source = {key: manifest.source.get(key) for key in ("layout", "dtype", "splits", "annotations")}
+    source = {key: manifest.source.get(key) for key in ("layout", "dtype", "splits", "annotations", TOKENS)}
     features = manifest.source.get("folders", {}).get("features")
     names = {"kind": manifest.kind, "classes": manifest.classes, "num_segments": manifest.num_segments}
     return {**names, **source, "features": features}

@@ -9,7 +9,7 @@ import json
 import os
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -129,6 +129,8 @@ def recognise(state: Mapping[str, Tensor], model: str | None = None) -> Recognis
     if model is not None and model not in REFERENCES:
         raise UserError(f"There is no model {model!r}.{near_miss(model, REFERENCES)} Known: {', '.join(REFERENCES)}.")
     possible = candidates(state)
+    if model is not None and model not in possible and _has_names_of(model, state):
+        possible = [model]  # fewer marks than another's, or none, but the same parameters
     if not possible:
         raise UserError(
             f"This is no checkpoint of a known method's authors; it has {len(state)} tensors, for instance "
@@ -146,6 +148,17 @@ def recognise(state: Mapping[str, Tensor], model: str | None = None) -> Recognis
         wanted = REFERENCES[model].network.__name__
         raise UserError(f"This looks like {found}, not like {wanted}. Use --model {name}.")
     return found
+
+
+def _has_names_of(model: str, state: Mapping[str, Tensor]) -> bool:
+    """Whether a network of the sizes that a state tells has just its parameters."""
+    try:
+        with torch.device("meta"):
+            network = REFERENCES[model].network(**REFERENCES[model].sizes_of(state))
+    except (UserError, KeyError):
+        return False
+    names = to_reference_state(network).keys() | repeated_reference_names(network).keys()
+    return names | unused_reference_names(network).keys() == state.keys()
 
 
 def describe(network: nn.Module, arguments: Arguments) -> str:
@@ -269,19 +282,32 @@ def load_network(folder: str | os.PathLike[str]) -> tuple[nn.Module, Arguments]:
     for file in (config_file, weights_file):
         if not file.is_file():
             raise MissingFileError(f"There is no {file.name} in {folder}. Expected a folder written by `mmcse import`.")
+    damaged = f"{weights_file} does not fit {config_file.name}, or is damaged"
+    try:
+        weights = safetensors.torch.load_file(weights_file)
+    except SafetensorError as error:
+        raise UserError(f"{damaged}: {one_line(error)}") from error
     try:
         config = json.loads(config_file.read_bytes())
         build, arguments = REFERENCES[config["network"]].network, config["arguments"]
-        network = build(**arguments)
+        network = build(**arguments | stored_arguments(arguments, weights))
     except Exception as error:  # any value may stand in any place
         raise UserError(
             f"{config_file} does not describe a network ({type(error).__name__}: {one_line(error)}). Import it again."
         ) from error
     try:
-        network.load_state_dict(safetensors.torch.load_file(weights_file))
-    except (SafetensorError, RuntimeError) as error:
-        raise UserError(f"{weights_file} does not fit {config_file.name}, or is damaged: {one_line(error)}") from error
+        network.load_state_dict(weights)
+    except RuntimeError as error:
+        raise UserError(f"{damaged}: {one_line(error)}") from error
     return network.eval(), arguments
+
+
+def stored_arguments(arguments: Iterable[str], weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What lies among a network's weights and need not be read again from the file that its argument of that name says.
+
+    LEAP's embeddings of the class names, for one, are in its checkpoints, wherever their file has gone.
+    """
+    return {name: weights[name] for name in arguments if name in weights}
 
 
 def _summary(content: object) -> str:

@@ -76,7 +76,11 @@ class CMPAEOutput(JoMoLDOutput):
 
 
 class EluFrontEnd(FrontEnd):
-    """The front end with an ELU after every linear layer, and so before frames are averaged to segments."""
+    """The front end with an ELU after every linear layer, and so before frames are averaged to segments.
+
+    A bank must hold the frames for that (`data=llp_vggish_resnet_frames`); of one with a vector per segment it can only
+    read the averages.
+    """
 
     def forward(self, audio: Tensor, visual: Tensor, motion: Tensor) -> tuple[Tensor, Tensor]:
         """As `FrontEnd.forward`; every stored frame goes through the linear layer, which costs more."""

@@ -126,8 +126,9 @@ class LEAP(nn.Module):
         attention_dropout: on the attention weights of decoder and pyramid.
         dropout: on the updates of their layers, and inside the feed-forward parts.
         hybrid_dropout: rate everywhere HAN's encoder has dropout.
-        label_embeddings: a .npy file with the (K, E) embeddings of the class names. None: fixed random directions,
-            one per class, which only tell the classes apart. (The paper's are GloVe 6B, 300-d, not normalised.)
+        label_embeddings: the (K, E) embeddings of the class names, or a .npy file with them. None: fixed random
+            directions, one per class, which only tell the classes apart. (The paper's are GloVe 6B, 300-d, not
+            normalised.)
         video: how the video-level probability follows from those of the modalities. Both rules gate alike at a
             threshold of 0.5; a gradient has only "max".
 
@@ -154,7 +155,7 @@ class LEAP(nn.Module):
         attention_dropout: float = 0.1,
         dropout: float = 0.2,
         hybrid_dropout: float = 0.1,
-        label_embeddings: str | os.PathLike[str] | None = None,
+        label_embeddings: str | os.PathLike[str] | Tensor | None = None,
         video: VideoRule = "thresholded_or",
     ) -> None:
         super().__init__()
@@ -208,11 +209,11 @@ class LEAP(nn.Module):
         )
 
 
-def label_table(file: str | os.PathLike[str] | None, num_classes: int) -> Tensor:
+def label_table(given: str | os.PathLike[str] | Tensor | None, num_classes: int) -> Tensor:
     """The embeddings of the class names.
 
     Args:
-        file: a .npy file with (K, E) numbers, in the order of the classes; None makes them up, always the same.
+        given: (K, E) numbers in the order of the classes, or a .npy file of them; None makes them up, always the same.
         num_classes: K.
 
     Returns:
@@ -220,18 +221,21 @@ def label_table(file: str | os.PathLike[str] | None, num_classes: int) -> Tensor
 
     Raises:
         MissingFileError: there is no such file.
-        UserError: the file does not hold an embedding for every class.
+        UserError: there is not an embedding for every class.
     """
-    if file is None:
+    if given is None:
         random = np.random.default_rng(0).standard_normal((num_classes, RANDOM_WIDTH))
         return torch.from_numpy(random * RANDOM_NORM / RANDOM_WIDTH**0.5).to(torch.get_default_dtype())
-    if not Path(file).is_file():
-        raise MissingFileError(f"There is no file {file}. Expected label embeddings, a .npy file of (K, E) numbers.")
-    table = read_array(Path(file))
+    if isinstance(given, Tensor):
+        place, table = "What was given", given.numpy(force=True)
+    elif Path(given).is_file():
+        place, table = given, read_array(Path(given))
+    else:
+        raise MissingFileError(f"There is no file {given}. Expected label embeddings, a .npy file of (K, E) numbers.")
     if table.ndim != 2 or len(table) != num_classes or table.dtype.kind != "f":
         raise UserError(
-            f"{file} holds {table.dtype} of shape {table.shape}. Expected a float embedding for each of {num_classes} "
-            "classes, (K, E)."
+            f"{place} holds {table.dtype} of shape {table.shape}. Expected a float embedding for each of "
+            f"{num_classes} classes, (K, E)."
         )
     return torch.tensor(table, dtype=torch.get_default_dtype())
 

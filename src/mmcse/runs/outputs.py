@@ -1,7 +1,7 @@
 """What a checkpoint says about every video of a split, as arrays: what figures, reports and notebooks are made of."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -137,7 +137,12 @@ def _sample(segments: int) -> np.ndarray:
 def _of_videos(out: ParserOutput, parser: VideoParser, batch: Batch) -> dict[str, np.ndarray]:
     assert batch.true_audio is not None  # val and test are annotated densely
     assert batch.true_visual is not None
-    sure = replace(out, segment_logits=torch.full_like(out.segment_logits, torch.inf))  # only the gate can refuse it
+    sure = ParserOutput(  # only the gate can refuse it
+        segment_logits=torch.full_like(out.segment_logits, torch.inf),
+        video_prob=out.video_prob,
+        audio_prob=out.audio_prob,
+        visual_prob=out.visual_prob,
+    )
     return {
         "segment_prob": _floats(out.segment_prob),
         "video_prob": _floats(out.video_prob),

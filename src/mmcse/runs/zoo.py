@@ -23,9 +23,10 @@ say.
 Every method has its network, its losses and label rules, its recipe, its gate and its rule of selection, on the data
 path, the evaluator and the statistics that all of them share. "Reproduced" is what tests hold against numbers of the
 authors' own code, for the same weights and inputs; that training leads to the paper's scores is **not shown here**: it
-needs LLP's features. Parameters are those of inference on VGGish/ResNet-152 features (of LSLD, as its row of Table 1).
-Of the licences of the authors' code, "none stated" is a repository without a licence file and without a word of one in
-its read-me file, "unknown" one that we have not seen; this suite is written anew, under its own licence.
+needs LLP's features. Parameters are those of inference on VGGish/ResNet-152 features (of LSLD, as its row of Table 1;
+of DHHN, one of the two networks that it is tested as). Of epochs with the same score the last is kept, of DHHN's pair
+the first. Of the licences of the authors' code, "none stated" is a repository without a licence file and without a word
+of one in its read-me file, "unknown" one that we have not seen; this suite is written anew, under its own licence.
 """
 
 _COMMANDS = """

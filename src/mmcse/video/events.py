@@ -60,7 +60,7 @@ class Parsing:
     classes: tuple[str, ...]
     """The vocabulary, K names in order."""
     segment_prob: np.ndarray
-    """(S, 2, K) probability that an event is heard (index 0) or seen (index 1)."""
+    """(S, 2, K) probability that an event is heard (index 0) or seen (index 1); MGN's scores are cut at one."""
     present: np.ndarray
     """(S, 2, K) boolean decisions."""
     kind: Kind

@@ -157,7 +157,7 @@ class FileParser:
             duration=float(duration),
             tracks=tracks,
             classes=self.classes,
-            segment_prob=merged.segment.numpy(),
+            segment_prob=merged.segment.clamp(max=1).numpy(),
             present=present.numpy(),
             kind=self.kind,
             parser=self.origin,
