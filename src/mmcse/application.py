@@ -14,6 +14,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from mmcse.allocator import keep_freed_memory
 from mmcse.configuration import check_overrides, explain_composition, register
 from mmcse.errors import UserError
 
@@ -37,6 +38,7 @@ def run_application(
     def guarded(config: DictConfig) -> Any:
         """The job, keeping its mistakes from Hydra, which would list every override."""
         quieten_lightning()  # here, because jobs of a sweep may run in processes of their own
+        keep_freed_memory()
         try:
             return job(config)
         except (UserError, HydraException, OmegaConfBaseException) as error:

@@ -5,21 +5,36 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from mmcse.models.attention import Attention, _WeightedSum
+from mmcse.models.attention import Attention, _Split, merge_heads, weighted_sum
 from mmcse.models.feedforward import FeedForward
 from mmcse.models.similarity import relu_cosine
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.3])
-def test_attention(rate):
+def test_weighted_sum(rate):
     torch.manual_seed(0)
-    query, context = torch.randn(2, 3, 4, dtype=torch.float64), torch.randn(2, 3, 8, dtype=torch.float64)
+    heads = torch.randn(3, 2, 1, 3, 4, dtype=torch.float64, requires_grad=True)
 
-    def attend(query, context):
+    def attend(heads):
         torch.manual_seed(1)  # the same weights are dropped each time
-        return _WeightedSum.apply(query, context, 2, rate)
+        return weighted_sum(heads, rate, need_weights=True)
 
-    assert torch.autograd.gradcheck(attend, (query.requires_grad_(), context.requires_grad_()))
+    assert torch.autograd.gradcheck(attend, (heads,))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_heads_are_split_and_merged_without_loss(dtype):
+    torch.manual_seed(0)
+    query, context = torch.randn(2, 3, 5, 8).to(dtype), torch.randn(2, 3, 5, 16).to(dtype)
+    heads = _Split.apply(query.requires_grad_(), context.requires_grad_(), 4)
+    expected = [x.unflatten(-1, (4, 2)).transpose(-2, -3) for x in (query, *context.chunk(2, dim=-1))]
+    assert torch.equal(heads, torch.stack(expected).float())
+    parts = merge_heads(heads, dtype)
+    assert all(torch.equal(a, b) for a, b in zip(parts, (query, *context.chunk(2, dim=-1)), strict=True))
+    weights = [torch.randn_like(part) for part in parts]
+    gradients = torch.autograd.grad(parts, (query, context), weights)
+    assert torch.equal(gradients[0], weights[0])
+    assert torch.equal(gradients[1], torch.cat(weights[1:], dim=-1))
 
 
 def test_attention_without_a_loss_on_its_map():

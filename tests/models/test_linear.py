@@ -3,13 +3,19 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mmcse.models.linear import Linear, linear
 
 
-@settings(max_examples=60, deadline=None)
+@pytest.fixture(params=[False, True], autouse=True, ids=["as on Intel", "as on AMD"])
+def slow_in_mkl(request, monkeypatch):
+    """Both ways, whatever processor the tests run on."""
+    monkeypatch.setattr("mmcse.models.linear._is_slow_in_mkl", lambda: request.param)
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(st.lists(st.integers(0, 9), max_size=4), st.integers(1, 7), st.integers(1, 7), st.booleans(), st.booleans())
 def test_values_and_gradients_are_those_of_pytorch(leading, wide, out, bias, strided):
     x = torch.randn(*leading, 2 * wide)[..., ::2] if strided else torch.randn(*leading, wide)

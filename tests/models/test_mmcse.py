@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import fields
+from unittest import mock
 
 import pytest
 import torch
@@ -88,6 +89,34 @@ def test_gradients_agree_with_the_literal_implementation():
     ours = to_reference_state(network, {n: p.grad for n, p in network.named_parameters()})
     for name, parameter in literal.named_parameters():
         torch.testing.assert_close(ours[name], parameter.grad, rtol=1e-8, atol=1e-12)
+
+
+@settings(max_examples=25, deadline=None)
+@given(sizes(), st.booleans(), st.integers(1, 3), st.integers(0, 2**31))
+def test_a_merged_layer_computes_what_the_paper_s_formulas_do(size, need_maps, videos, seed):
+    torch.manual_seed(seed)
+    layer = MMCSE(**size).double().eval().layers[0]
+    shape = (videos, size["num_segments"], 2, size["num_classes"], size["class_dim"])
+    tokens = torch.randn(shape, dtype=torch.float64, requires_grad=True)
+    results = []
+    for merged in (True, False):
+        assert layer.is_merged
+        with mock.patch.object(layer, "is_merged", merged):
+            out, maps = layer(tokens, need_maps)
+        assert sorted(maps) == (["aa", "av", "va", "vv"] if need_maps else [])
+        values = [out, *(maps[name] for name in sorted(maps))]
+        loss = sum(value.square().sum() for value in values)
+        gradients = torch.autograd.grad(loss, (tokens, *layer.parameters()))
+        results.append((*values, *gradients))
+    for ours, papers in zip(*results, strict=True):
+        torch.testing.assert_close(ours, papers, rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    "switch", [{"secm": False}, {"lgsf": False}, {"intra": False}, {"fusion_residual": "enhanced"}]
+)
+def test_an_ablation_is_computed_by_the_paper_s_formulas(switch):
+    assert not any(layer.is_merged for layer in MMCSE(**SMALL, **switch).layers)
 
 
 def test_reference_state_round_trip_changes_nothing():

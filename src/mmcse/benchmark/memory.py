@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from mmcse.allocator import keep_freed_memory
 from mmcse.benchmark.ways import Precision, Sizes, Way, build, random_batch, training_step
 from mmcse.errors import UserError, one_line
 from mmcse.runs.record import peak_memory
@@ -44,6 +45,7 @@ def training_memory(way: Way, precision: Precision, sizes: Sizes) -> dict[str, i
 def _measure(order: dict[str, Any]) -> dict[str, int]:
     torch.set_num_threads(order["threads"])
     sizes = Sizes(**order["sizes"] | {"widths": tuple(order["sizes"]["widths"])})
+    keep_freed_memory(order["way"] == "ours")
     micro_batch = sizes.micro_batch if order["way"] == "ours" else None
     step = training_step(build(order["way"], sizes), random_batch(sizes), order["precision"], micro_batch)
     before = peak_memory()

@@ -20,6 +20,7 @@ from mmcse.benchmark.ways import (
     Precision,
     Sizes,
     Way,
+    at_home,
     build,
     build_compiled,
     inference,
@@ -109,15 +110,17 @@ _COMPILED_PAIRS = [(_name("literal", "float32"), _COMPILED), (_name("ours", "bfl
 def _training(scale: Scale) -> Comparison:
     sizes, batch = scale.sizes, random_batch(scale.sizes)
     steps = {
-        _name(way, precision): training_step(
-            build(way, sizes), batch, precision, sizes.micro_batch if way == "ours" else None
+        _name(way, precision): at_home(
+            way,
+            training_step(build(way, sizes), batch, precision, sizes.micro_batch if way == "ours" else None),
         )
         for precision in PRECISIONS
         for way in WAYS
     }
     if compiled := build_compiled(sizes):
-        steps[_COMPILED] = training_step(compiled, batch, "bfloat16", sizes.micro_batch)
-    return Comparison("training step", take_turns(steps, scale.repeats, scale.warm_up), _pairs(steps), sizes.videos)
+        steps[_COMPILED] = at_home("ours", training_step(compiled, batch, "bfloat16", sizes.micro_batch))
+    seconds = take_turns(steps, scale.repeats, scale.warm_up, settle=1)
+    return Comparison("training step", seconds, _pairs(steps), sizes.videos)
 
 
 def _inference(scale: Scale, videos: int) -> Comparison:
@@ -127,8 +130,11 @@ def _inference(scale: Scale, videos: int) -> Comparison:
     passes = {_name(w, p): [inference(networks[w], b, p) for b in batches] for p in PRECISIONS for w in WAYS}
     if compiled := build_compiled(scale.sizes):
         passes[_COMPILED] = [inference(compiled, b, "bfloat16") for b in batches]
-    ways = {name: lambda those=those: [infer() for infer in those] for name, those in passes.items()}
-    seconds = take_turns(ways, scale.repeats, scale.warm_up)
+    ways = {
+        name: at_home("literal" if name.startswith("literal") else "ours", lambda those=those: [f() for f in those])
+        for name, those in passes.items()
+    }
+    seconds = take_turns(ways, scale.repeats, scale.warm_up, settle=1)
     return Comparison(f"inference, batch {videos}", seconds, _pairs(ways), scale.sizes.videos)
 
 
@@ -199,9 +205,10 @@ def _evaluation(scale: Scale, bank: FeatureBank, files: Path) -> Comparison:
     _, literal, _ = literal_modules()
     sizes = replace(scale.sizes, widths=tuple(bank.dims.values()), num_classes=len(bank.classes))
     dataset, network = literal.LiteralDataset(files, len(bank.classes), maps=False), build("literal", sizes)
-    ways = {_name("literal", "float32"): lambda: literal.literal_evaluation(network, dataset)}
+    ways = {_name("literal", "float32"): at_home("literal", lambda: literal.literal_evaluation(network, dataset))}
     for precision in PRECISIONS:
-        ways[_name("ours", precision)] = _tested(build("ours", sizes), bank, sizes.videos, precision)
+        tested = _tested(build("ours", sizes), bank, sizes.videos, precision)
+        ways[_name("ours", precision)] = at_home("ours", tested)
     pairs = [(slow, fast) for slow, fast in _PAIRS if slow in ways]
     return Comparison("whole evaluation", take_turns(ways, scale.slow_repeats, scale.warm_up), pairs, scale.evaluated)
 

@@ -25,7 +25,7 @@ class Quartiles(NamedTuple):
         return cls(median, low, high)
 
 
-def take_turns(ways: Mapping[str, Callable[[], object]], repeats: int, warm_up: int = 1) -> Seconds:
+def take_turns(ways: Mapping[str, Callable[[], object]], repeats: int, warm_up: int = 1, settle: int = 0) -> Seconds:
     """Time each of the ways once a round, so that a disturbance of the machine meets all of them.
 
     Every other round goes backwards: no way always follows the same other one.
@@ -34,11 +34,15 @@ def take_turns(ways: Mapping[str, Callable[[], object]], repeats: int, warm_up: 
         ways: what is timed, by name.
         repeats: rounds that are timed.
         warm_up: rounds before them that are not.
+        settle: how often a way is run, untimed, right before it is timed: where ways leave caches and the allocator
+            differently, each finds them as it leaves them itself.
     """
     seconds: Seconds = {name: [] for name in ways}
     for index in range(warm_up + repeats):
         for name in list(ways)[:: -1 if index % 2 else 1]:
             gc.collect()
+            for _ in range(settle):
+                ways[name]()
             start = time.perf_counter()
             ways[name]()
             seconds[name].append(time.perf_counter() - start)

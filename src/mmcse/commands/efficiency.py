@@ -203,7 +203,8 @@ Table 5 of the paper, everything else is counted or measured here.
 
 Parameters are those that inference needs; MM-CSE's decoders are needed in training only. Multiply-adds are counted in
 matrix products, on features that are already one vector a segment, as they lie in a feature bank. The paper's
-parameters are those of the networks on VGGish/ResNet-152 features, so its numbers stand beside these.
+parameters are those of the networks on VGGish/ResNet-152 features, so its numbers stand beside these. They are counted
+as the formulas have them; MM-CSE's layers are computed with fewer (`mmcse.models.merged`).
 
 ## What the multiply-adds depend on
 

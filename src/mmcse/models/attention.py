@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from mmcse.models.dropout import check_rate, keep_mask
+from mmcse.models.dropout import check_rate, keep_mask, keep_scale
 from mmcse.models.linear import Linear, linear
 
 _SMALL_HEAD = 512
@@ -48,91 +48,161 @@ class Attention(nn.Module):
             heads; its rows (queries) sum to one, up to dropout while training.
         """
         query, context = self._project(tokens, context)
-        if not (need_map or self.training or self._is_small(query)):
-            return self.out_proj(_gather(query, context, self.num_heads)), None
-        gathered, weights = _attend(query, context, self.num_heads, self.dropout if self.training else 0.0)
-        return self.out_proj(gathered), weights.mean(dim=-3) if need_map else None
+        heads = _Split.apply(query, context, self.num_heads)
+        gathered, weights = weighted_sum(heads, self.rate, need_map or self.training)  # type: ignore[arg-type]
+        [gathered] = merge_heads(gathered.unsqueeze(0), query.dtype)
+        out = linear(gathered, self.scaled_out_proj(), self.out_proj.bias)
+        return out, mean_map(weights, self.rate) if need_map and weights is not None else None
 
-    def _is_small(self, query: Tensor) -> bool:
-        """Whether sets and heads are so small that on a CPU PyTorch's fused kernel is slower than its steps."""
-        return query.device.type == "cpu" and query.shape[-2] * query.shape[-1] // self.num_heads <= _SMALL_HEAD
+    @property
+    def rate(self) -> float:
+        """Of the dropout as things are: 0 but in training."""
+        return self.dropout if self.training else 0.0
+
+    def scaled_out_proj(self) -> Tensor:
+        """The output's weight with the factor of dropout, which stands there because there is least to multiply."""
+        return self.out_proj.weight * keep_scale(self.rate) if self.rate else self.out_proj.weight
 
     def _project(self, tokens: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
         """Queries (..., n, dim), and keys and values side by side, (..., n, 2 dim)."""
         weight, bias, dim = self.in_proj.weight, self.in_proj.bias, tokens.shape[-1]
+        if context is tokens:
+            return self.in_proj(tokens).split((dim, 2 * dim), dim=-1)
         return linear(tokens, weight[:dim], bias[:dim]), linear(context, weight[dim:], bias[dim:])
 
 
-def _gather(query: Tensor, context: Tensor, num_heads: int) -> Tensor:
-    """Attention by PyTorch's fused kernels, which need one axis for all leading ones."""
-    rows = query.flatten(0, -3), *context.flatten(0, -3).chunk(2, dim=-1)
-    q, k, v = (x.unflatten(-1, (num_heads, -1)).transpose(1, 2) for x in rows)  # (rows, H, n, e)
-    return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(query.shape)
-
-
-def _attend(query: Tensor, context: Tensor, num_heads: int, rate: float) -> tuple[Tensor, Tensor]:
+def weighted_sum(heads: Tensor, rate: float, need_weights: bool) -> tuple[Tensor, Tensor | None]:
     """Attention with dropout on its weights.
 
     Args:
-        query: (..., n, dim).
-        context: (..., n, 2 dim), keys and values side by side.
-        num_heads: H.
+        heads: (3, ..., H, n, e), queries, keys and values of heads of width e.
         rate: of the dropout.
+        need_weights: they are needed, by dropout, a gradient or a map; otherwise none are made of large heads.
 
     Returns:
-        What was gathered, (..., n, dim), and what the values were weighted with, (..., H, n, n). Products are computed
-        in the type of the queries, everything else in single precision at least: element by element, half precision is
-        less exact and, on a CPU, slower.
+        What was gathered, (..., H, n, e), and what the values were weighted with, (..., H, n, n), or None; both without
+        the factor that keeps the mean (`keep_scale`), which costs less elsewhere.
     """
-    leading = query.shape[:-2]
-    gathered, weights = _WeightedSum.apply(query.flatten(0, -3), context.flatten(0, -3), num_heads, rate)  # type: ignore
-    return gathered.unflatten(0, leading), weights.unflatten(0, leading)
+    if not (need_weights or rate or _is_small(heads)):
+        query, key, value = heads.flatten(1, -4)  # PyTorch's fused kernels want one axis for all leading ones
+        return F.scaled_dot_product_attention(query, key, value).unflatten(0, heads.shape[1:-3]), None
+    gathered, weights = _WeightedSum.apply(heads.flatten(1, -3), rate)  # type: ignore[misc]
+    return gathered.unflatten(0, heads.shape[1:-2]), weights.unflatten(0, heads.shape[1:-2])
+
+
+def _is_small(heads: Tensor) -> bool:
+    """Whether sets and heads are so small that on a CPU PyTorch's fused kernel is slower than its steps."""
+    return heads.device.type == "cpu" and heads.shape[-2] * heads.shape[-1] <= _SMALL_HEAD
+
+
+def mean_map(weights: Tensor, rate: float) -> Tensor:
+    """Weights (..., H, n, n) of `weighted_sum` to the map of attention (..., n, n): the mean over heads."""
+    return weights.mean(dim=-3) * keep_scale(rate)
+
+
+def heads_type(x: Tensor) -> torch.dtype:
+    """The precision in which heads are computed.
+
+    Products of single heads are so small that on a CPU half precision gains nothing in them, and loses in all that is
+    done element by element.
+    """
+    return torch.promote_types(x.dtype, torch.float32) if x.device.type == "cpu" else x.dtype
+
+
+def merge_heads(heads: Tensor, dtype: torch.dtype) -> tuple[Tensor, ...]:
+    """(parts, ..., H, n, e) to a tensor (..., n, dim) for each part, of the given type."""
+    return _Merge.apply(heads, dtype)  # type: ignore[return-value]
 
 
 class _WeightedSum(Function):
     """softmax(Q K^T / sqrt(e)) with dropout, times V, with its gradient by hand.
 
-    The weights are larger than all else, so what counts is how often they are read and written. Queries, keys and
-    values are copied once, to where a head's are side by side.
+    The weights are larger than all else, so what counts is how often they are read and written.
     """
 
     @staticmethod
-    def forward(ctx: Any, query: Tensor, context: Tensor, num_heads: int, rate: float) -> tuple[Tensor, Tensor]:
-        # (1, rows, H, n, e) and (2, rows, H, n, e)
-        [query_heads], (key, value) = (_split_heads(x, parts, num_heads) for x, parts in ((query, 1), (context, 2)))
-        query_heads *= query_heads.shape[-1] ** -0.5
-        weights = (query_heads @ key.mT).softmax(dim=-1, dtype=torch.promote_types(query.dtype, torch.float32))
-        kept = weights
-        if rate:
-            mask, scale = keep_mask(weights, rate)
-            kept = mask.mul_(scale).mul_(weights)
-        factors = kept.to(query.dtype)
-        ctx.save_for_backward(query_heads, key, value, weights, factors)
-        ctx.set_materialize_grads(False)
-        return _merge_heads((factors @ value).unsqueeze(0)), kept
+    def forward(ctx: Any, heads: Tensor, rate: float) -> tuple[Tensor, Tensor]:
+        query, key, value = heads  # (sets, n, e)
+        with torch.autocast(heads.device.type, enabled=False):
+            scores = _scaled_product(query, key.mT, heads.shape[-1] ** -0.5)
+            weights = scores.softmax(dim=-1, dtype=torch.promote_types(heads.dtype, torch.float32))
+            kept = keep_mask(weights, rate).mul_(weights) if rate else weights
+            factors = kept.to(heads.dtype)
+            ctx.save_for_backward(heads, weights, factors)
+            ctx.set_materialize_grads(False)
+            return factors @ value, kept
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        query, key, value, weights, kept = ctx.saved_tensors
-        of_output, of_kept = gradients  # None where a loss does not depend on it
-        of_gathered = torch.zeros_like(query) if of_output is None else _split_heads(of_output, 1, query.shape[1])[0]
+        heads, weights, factors = ctx.saved_tensors
+        query, key, value = heads
+        of_gathered, of_kept = gradients  # None where a loss does not depend on it
+        if of_gathered is None:
+            of_gathered = torch.zeros_like(value)
         by_weight = of_gathered @ value.mT
         if of_kept is not None:
             by_weight += of_kept
-        by_weight = by_weight.mul_(kept).to(weights.dtype)  # and of the softmax: w * (g - sum(w * g))
-        by_score = by_weight.addcmul_(weights, by_weight.sum(dim=-1, keepdim=True), value=-1).to(query.dtype)
-        of_query = (by_score @ key).mul_(query.shape[-1] ** -0.5)
-        of_context = torch.stack((by_score.mT @ query, kept.mT @ of_gathered))
-        return _merge_heads(of_query.unsqueeze(0)), _merge_heads(of_context), None, None
+        by_weight = by_weight.mul_(factors).to(weights.dtype)  # and of the softmax: w * (g - sum(w * g))
+        by_score = by_weight.addcmul_(weights, by_weight.sum(dim=-1, keepdim=True), value=-1).to(heads.dtype)
+        of_heads, scale = torch.empty_like(heads), heads.shape[-1] ** -0.5
+        _scaled_product(by_score, key, scale, out=of_heads[0])
+        _scaled_product(by_score.mT, query, scale, out=of_heads[1])
+        torch.bmm(factors.mT, of_gathered, out=of_heads[2])
+        return of_heads, None
 
 
-def _split_heads(x: Tensor, parts: int, num_heads: int) -> Tensor:
-    """(rows, n, parts * dim) to (parts, rows, H, n, e), copied side by side."""
-    heads = x.unflatten(-1, (parts, num_heads, -1)).permute(2, 0, 3, 1, 4)
-    return heads.clone(memory_format=torch.contiguous_format)
+def _scaled_product(a: Tensor, b: Tensor, scale: float, out: Tensor | None = None) -> Tensor:
+    """Products a @ b of batches of matrices, times a number."""
+    if out is None:
+        out = a.new_empty(*a.shape[:-1], b.shape[-1])
+    return torch.baddbmm(out, a, b, beta=0, alpha=scale, out=out)
 
 
-def _merge_heads(heads: Tensor) -> Tensor:
-    """(parts, rows, H, n, e) to (rows, n, parts * dim), contiguous."""
-    return heads.permute(1, 3, 0, 2, 4).flatten(2)
+class _Split(Function):
+    """Queries (..., n, dim) and context (..., n, 2 dim) to heads (3, ..., H, n, e), side by side in memory."""
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, context: Tensor, num_heads: int) -> Tensor:
+        ctx.dtype = query.dtype
+        *leading, n, dim = query.shape
+        heads = query.new_empty(3, *leading, num_heads, n, dim // num_heads, dtype=heads_type(query))
+        heads[:1].copy_(by_head(query, 1, num_heads))
+        heads[1:].copy_(by_head(context, 2, num_heads))
+        return heads
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:  # type: ignore[override]
+        return _merged(gradient[:1], ctx.dtype), _merged(gradient[1:], ctx.dtype), None
+
+
+class _Merge(Function):
+    """Heads to tokens, a part for each of the first axis."""
+
+    @staticmethod
+    def forward(ctx: Any, heads: Tensor, dtype: torch.dtype) -> tuple[Tensor, ...]:
+        ctx.num_heads, ctx.dtype = heads.shape[-3], heads.dtype
+        return tuple(_merged(part.unsqueeze(0), dtype) for part in heads)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        views = [by_head(gradient, 1, ctx.num_heads) for gradient in gradients]
+        heads = gradients[0].new_empty(len(views), *views[0].shape[1:], dtype=ctx.dtype)
+        for part, view in zip(heads, views, strict=True):
+            part.copy_(view[0])
+        return heads, None
+
+
+def by_head(x: Tensor, parts: int, num_heads: int) -> Tensor:
+    """(..., n, parts * dim) seen as (parts, ..., H, n, e)."""
+    return x.unflatten(-1, (parts, num_heads, -1)).movedim(-3, 0).transpose(-2, -3)
+
+
+def _merged(heads: Tensor, dtype: torch.dtype) -> Tensor:
+    """(parts, ..., H, n, e) to (..., n, parts * dim), of the given type, in one pass."""
+    parts, *leading, num_heads, n, e = heads.shape
+    out = heads.new_empty(*leading, n, parts * num_heads * e, dtype=dtype)
+    by_head(out, parts, num_heads).copy_(heads)
+    return out

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from mmcse.models.attention import Attention
 from mmcse.models.feedforward import FeedForward
 from mmcse.models.linear import Linear
+from mmcse.models.merged import Shares, merged_shares
 from mmcse.models.similarity import relu_cosine
 
 MODALITY = 2
@@ -119,16 +120,24 @@ class FGSELayer(nn.Module):
         shared = {"secm": secm, "lgsf": lgsf, "residual": residual}
         self.intra = Enhancement(dim, num_heads, dropout, cross=False, **shared) if intra else None
         self.cross = Enhancement(dim, num_heads, dropout, cross=True, **shared) if cross else None
+        self.is_merged = secm and lgsf and intra and cross and residual == "input"
+        """Whether it is computed as `mmcse.models.merged` does, which gives the same sooner."""
         self.norm = nn.LayerNorm(dim)
         self.feedforward = FeedForward(dim, feedforward_dim, dropout)
 
     def forward(self, tokens: Tensor, need_maps: bool = False) -> tuple[Tensor, dict[str, Tensor]]:
         """Tokens (B, T, 2, K, d) to new tokens, and the maps that were asked for and exist, each (B, T, K, K)."""
-        shares, maps = [], {}
-        for mode, names in ((self.intra, ("aa", "vv")), (self.cross, ("av", "va"))):
-            if mode is not None:
-                share, cooccurrence = mode(tokens, need_maps)
-                shares.append(share)
-                if cooccurrence is not None:
-                    maps |= dict(zip(names, cooccurrence.unbind(MODALITY), strict=True))
-        return self.feedforward(self.norm(sum(shares[1:], start=shares[0]))), maps
+        fused, *maps = merged_shares(self, tokens, need_maps) if self.is_merged else self._shares(tokens, need_maps)
+        by_name = {}
+        for cooccurrence, names in zip(maps, (("aa", "vv"), ("av", "va")), strict=True):
+            if cooccurrence is not None:
+                by_name |= dict(zip(names, cooccurrence.unbind(MODALITY), strict=True))
+        return self.feedforward(self.norm(fused)), by_name
+
+    def _shares(self, tokens: Tensor, need_maps: bool) -> Shares:
+        """P1 U1 + P2 U2 of the modes there are, as the paper computes it."""
+        (intra, intra_map), (cross, cross_map) = (
+            (None, None) if mode is None else mode(tokens, need_maps) for mode in (self.intra, self.cross)
+        )
+        shares = [share for share in (intra, cross) if share is not None]
+        return shares[0] if len(shares) == 1 else shares[0] + shares[1], intra_map, cross_map

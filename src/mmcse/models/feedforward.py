@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from mmcse.models.dropout import Dropout, keep_mask
+from mmcse.models.dropout import Dropout, keep_mask, keep_scale
 from mmcse.models.linear import Linear, linear
 
 
@@ -31,17 +31,16 @@ class FeedForward(nn.Sequential):
         second: Linear = self[3]  # type: ignore[assignment]
         if not self.training or not self.rate:
             return second(F.relu(hidden, inplace=not torch.is_grad_enabled()))
-        mask, scale = keep_mask(hidden, self.rate)
         # the scale of dropout stands at the weights, which are fewer than the hidden units
-        return linear(_ReluDropped.apply(hidden, mask), second.weight * scale, second.bias)
+        return linear(_ReluDropped.apply(hidden, self.rate), second.weight * keep_scale(self.rate), second.bias)
 
 
 class _ReluDropped(Function):
-    """ReLU times a mask of zeros and ones: what is positive afterwards is just what was neither cut nor dropped."""
+    """ReLU and dropout, without its scale: what is positive afterwards is just what was neither cut nor dropped."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, mask: Tensor) -> Tensor:
-        out = x.relu().mul_(mask)
+    def forward(ctx: Any, x: Tensor, rate: float) -> Tensor:
+        out = keep_mask(x, rate).mul_(x).relu_()
         ctx.save_for_backward(out)
         return out
 
