@@ -1,6 +1,11 @@
-"""Seeded weights, inputs and labels of the reference numbers, as their README defines them."""
+"""Seeded weights, inputs and labels of the reference numbers, as their README defines them.
+
+Reference numbers of another salt, under the same names in a folder of their own, are compared with where `MMCSE_SHARED`
+names that folder and `MMCSE_GOLDEN_SALT` their salt. What is kept in the tests themselves is of the public one.
+"""
 
 import json
+import os
 import zlib
 from pathlib import Path
 
@@ -10,7 +15,9 @@ from torch import Tensor
 
 from mmcse.batch import Batch
 
-SALT = 11
+PUBLIC_SALT = 11
+SALT = int(os.environ.get("MMCSE_GOLDEN_SALT", PUBLIC_SALT))
+"""That of the reference numbers."""
 
 
 def value(name: str, shape: tuple[int, ...], salt: int = SALT) -> np.ndarray:
@@ -28,9 +35,9 @@ def parameter(name: str, shape: tuple[int, ...], salt: int = SALT) -> Tensor:
     return torch.from_numpy(x)
 
 
-def reference_state(golden: Path, network: str) -> dict[str, Tensor]:
+def reference_state(golden: Path, network: str, salt: int = SALT) -> dict[str, Tensor]:
     shapes = json.loads((golden / "reference_state.json").read_text())[network]
-    return {name: parameter(name, tuple(shape)) for name, shape in shapes.items()}
+    return {name: parameter(name, tuple(shape), salt) for name, shape in shapes.items()}
 
 
 def labels(videos: int, salt: int = SALT, segments: int = 10, classes: int = 25) -> dict[str, Tensor]:
@@ -49,13 +56,18 @@ def batch(
     motion: tuple[int, ...],
     suffix: str = "",
     salt: int = SALT,
-):
-    """A batch whose features are seeded by the names 'audio', 'visual' and 'visual_st' with a suffix."""
+    label_salt: int | None = None,
+) -> Batch:
+    """Videos whose features are seeded by the names 'audio', 'visual' and 'visual_st' with a suffix.
+
+    Their segments are those of the motion features (B, T, C). Labels have the salt of the features but where another
+    is given: a trajectory's steps differ in their suffix, and in the salt of their labels.
+    """
     shapes = {"audio": audio, "visual": visual, "visual_st": motion}
-    features = {name: torch.from_numpy(value(name + suffix, shape)) for name, shape in shapes.items()}
+    features = {name: torch.from_numpy(value(name + suffix, shape, salt)) for name, shape in shapes.items()}
     return Batch(
         audio=features["audio"],
         visual=features["visual"],
         motion=features["visual_st"],
-        **labels(len(features["audio"]), salt),
+        **labels(motion[0], salt if label_salt is None else label_salt, segments=motion[1]),
     )

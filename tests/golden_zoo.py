@@ -4,7 +4,6 @@ What is compared with the reference numbers is compared as for the methods on HA
 """
 
 import json
-import zlib
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
@@ -22,9 +21,9 @@ from mmcse.models.reference import load_reference_state, to_reference_state, unu
 N = TypeVar("N", bound=nn.Module)
 
 
-def parameter(name: str, shape: tuple[int, ...]) -> Tensor:
+def parameter(name: str, shape: tuple[int, ...], salt: int = golden.SALT) -> Tensor:
     """A parameter or buffer: the first rule that fits its name."""
-    x = np.random.default_rng([golden.SALT, zlib.crc32(name.encode())]).standard_normal(shape)
+    x = golden.value(name, shape, salt)
     leaf = name.split(".")[-1]
     if leaf == "num_batches_tracked":
         return torch.zeros((), dtype=torch.int64)
@@ -71,8 +70,7 @@ def assert_states_fit(network: nn.Module, shared: Path, method: str, case: str) 
 
 def videos(segments: int = 10) -> Batch:
     """The three seeded videos, with the labels of their first segments as labels of the modalities."""
-    batch = golden.batch((3, segments, 128), (3, 8 * segments, 2048), (3, segments, 512))
-    return golden_hybrids.refined(replace(batch, **golden.labels(3, segments=segments)))
+    return golden_hybrids.refined(golden.batch((3, segments, 128), (3, 8 * segments, 2048), (3, segments, 512)))
 
 
 def without_refinement(batch: Batch) -> Batch:
@@ -87,7 +85,7 @@ def small_videos(segments: int, classes: int, count: int = 3) -> Batch:
     def features(*shape: int) -> Tensor:
         return torch.randn(shape, dtype=torch.float64, generator=generator)
 
-    labels = golden.labels(count, segments=segments, classes=classes)
+    labels = golden.labels(count, golden.PUBLIC_SALT, segments=segments, classes=classes)
     batch = Batch(
         audio=features(count, segments, 6),
         visual=features(count, 2 * segments, 7),

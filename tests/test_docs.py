@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import mmcse.objectives
 from mmcse.batch import Batch
 from mmcse.configuration import config_folder
 
@@ -53,6 +54,33 @@ def test_the_code_is_a_method(written, monkeypatch):
     assert (priced["total"] - free["total"]).item() == pytest.approx(10 * free["jumps"].item(), rel=1e-4)
     priced["total"].backward()
     assert all(p.grad is not None for p in network.neighbours.parameters())
+
+
+def rows_of(section):
+    """The cells of the tables below a heading."""
+    lines = PAGE.read_text().partition(section)[2].splitlines()
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| ")]
+
+
+def test_what_the_page_says_of_the_core_is_there():
+    rows = [row for row in rows_of("## What ten methods needed of the core") if "`" in row[0]]
+    source = Path(mmcse.__file__).parent
+    files = {name for row in rows for cell in row for name in re.findall(r"`(\S+\.py)`", cell)}
+    assert len(files) > 15
+    assert [name for name in sorted(files) if not (source / name).is_file()] == []
+    for first, second, *_ in rows:
+        if first.endswith(".py`"):
+            text = (source / first.strip("`")).read_text()
+            assert [
+                name for name in re.findall(r"`(\w+)`", second) if not re.search(rf"(class|def) {name}\b", text)
+            ] == []
+
+
+@pytest.mark.parametrize("hook", ["on_train_batch_start", "augment"])
+def test_the_page_names_the_objectives_that_have_a_hook(hook):
+    [asking] = [row[2] for row in rows_of("## What ten methods needed of the core") if row[0].startswith(f"`{hook}`")]
+    having = {name for name in mmcse.objectives.__all__ if hasattr(getattr(mmcse.objectives, name), hook)}
+    assert {f"{method}Objective" for method in asking.split(", ")} == having
 
 
 @pytest.mark.slow

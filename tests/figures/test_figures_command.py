@@ -55,6 +55,7 @@ def test_a_checkpoint_alone_has_no_curves(run, tmp_path, capsys):
         (["none"], "There is no checkpoint at none"),
         (["--table", "3", "--results", "none"], "holds no result of table 3"),
         (["--table", "12"], "no table '12'"),
+        (["--table", "5"], "Table 5 is about cost"),
     ],
 )
 def test_mistakes_are_named(words, said, tmp_path, capsys):

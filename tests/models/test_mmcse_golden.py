@@ -78,7 +78,7 @@ def test_twelve_optimiser_steps(network, numbers):
     optimizer = torch.optim.AdamW(network.parameters(), lr=3e-4, weight_decay=1e-3, betas=(0.5, 0.999), eps=1e-8)
     losses, norms = [], []
     for step in range(12):
-        step_batch = batch((8, 10, 768), (8, 10, 768), (8, 10, 512), suffix=str(step), salt=SALT * 1000 + step)
+        step_batch = batch((8, 10, 768), (8, 10, 768), (8, 10, 512), suffix=str(step), label_salt=SALT * 1000 + step)
         optimizer.zero_grad()
         loss = MMCSEObjective()(network(step_batch.audio, step_batch.visual, step_batch.motion), step_batch)["total"]
         loss.backward()

@@ -8,6 +8,7 @@ from mmcse.runs.collect import result_of
 from mmcse.runs.identity import identifying
 from mmcse.runs.methods import methods_page
 from mmcse.runs.paper import paper_table, paper_tables
+from mmcse.runs.zoo import zoo
 from mmcse.stages import stage_config
 from runs_made_up import record
 
@@ -116,6 +117,21 @@ def test_all_rows_are_trained_as_the_page_says():
             assert part is config or part.get("optimizer", config.optimizer).lr == 5e-4, name
             falls_late = part.scheduler.get("step_size", 0) >= 10
             assert falls_late != (part.scheduler.get("warmup_epochs") == 2), name
+
+
+def test_networks_and_losses_are_those_of_the_paper_s_rows_but_for_what_the_page_says():
+    of_features = {"lsld": {"num_layers", "motion"}, "leap": {"label_embeddings"}, "mmcse": {"num_layers"}}
+    for method in zoo()["methods"]:
+        name, row = method["model"], method["rows"][0]
+        here, there = (compose_config("train", [f"experiment={e}"]) for e in (f"baselines/{name}", f"table{row}"))
+        changed = {key for key in here.model.keys() | there.model.keys() if _differ(here.model, there.model, key)}
+        assert changed <= of_features.get(name, set()), name
+        changed = {key for key in here.objective if _differ(here.objective, there.objective, key)}
+        assert changed <= {"initial_epochs", "warm_up"}, name  # counted in epochs
+
+
+def _differ(here, there, key):
+    return OmegaConf.to_container(here).get(key) != OmegaConf.to_container(there).get(key)
 
 
 def test_the_shipped_page_is_up_to_date_and_one_that_is_not_is_found(tmp_path):

@@ -88,10 +88,10 @@ def _of_table(number: str, results: Path) -> "Iterator[tuple[str, Figure]]":
     from mmcse.errors import UserError
     from mmcse.figures import table_figure
     from mmcse.runs.collect import read_results
-    from mmcse.runs.paper import paper_table
+    from mmcse.runs.paper import table_of_scores
     from mmcse.runs.tables import result_tables
 
-    tables = [t for t in result_tables(paper_table(number), read_results(results)) if any(x.runs for x in t.lines)]
+    tables = [t for t in result_tables(table_of_scores(number), read_results(results)) if any(x.runs for x in t.lines)]
     if not tables:
         raise UserError(f"{results} holds no result of table {number}. Train its rows and `mmcse collect` them first.")
     for index, table in enumerate(tables, start=1):  # those that cannot be compared are apart

@@ -13,7 +13,7 @@ from mmcse.vocabulary import near_miss
 Gate = Literal["video/video", "audio/visual", "video/visual", "none"]
 """Which video-level probability must pass before a class is allowed in the audio / visual segments.
 
-HAN and VALOR use `video/video`; JoMoLD, CMPAE and LSLD `audio/visual`; MM-CSE `video/visual`.
+MA, JoMoLD, DHHN, CMPAE, LSLD and LFAV use `audio/visual`, MM-CSE `video/visual`, all others `video/video`.
 """
 
 

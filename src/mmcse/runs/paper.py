@@ -30,6 +30,8 @@ class PaperTable(NamedTuple):
     rows: Mapping[str, PaperRow]
     check: tuple[str, ...]
     reference: str | None
+    costs: str | None = None
+    """The page that has its numbers, where the table is about cost and its columns are no scores."""
 
     @property
     def heading(self) -> str:
@@ -38,8 +40,8 @@ class PaperTable(NamedTuple):
 
     @property
     def has_runs(self) -> bool:
-        """Whether runs can fill any of it (Table 5 is about cost, not about results)."""
-        return any(row.runs for row in self.rows.values())
+        """Whether the scores of runs can fill any of it (Table 5 is about cost, not about scores)."""
+        return self.costs is None and any(row.runs for row in self.rows.values())
 
     @property
     def has_numbers(self) -> bool:
@@ -72,6 +74,21 @@ def paper_table(number: str) -> PaperTable:
     return tables[number]
 
 
+def table_of_scores(number: str) -> PaperTable:
+    """One table that the scores of runs fill.
+
+    Raises:
+        UserError: there is no such table, or it is about cost.
+    """
+    table = paper_table(number)
+    if table.costs:
+        raise UserError(
+            f"Table {number} is about cost, which no score of a run says: {table.costs} has its numbers beside ours, "
+            "and `mmcse efficiency` counts and measures them anew."
+        )
+    return table
+
+
 def score(scores: Mapping[str, float], column: str) -> float:
     """The value of a column: a score of the result, or the mean of both levels as in Tables 2 to 4.
 
@@ -98,5 +115,11 @@ def _table(number: str, table: dict[str, Any]) -> PaperTable:
         for name, row in table["rows"].items()
     }
     return PaperTable(
-        number, table["title"], tuple(table["columns"]), rows, tuple(table.get("check", ())), table.get("reference")
+        number,
+        table["title"],
+        tuple(table["columns"]),
+        rows,
+        tuple(table.get("check", ())),
+        table.get("reference"),
+        table.get("costs"),
     )
