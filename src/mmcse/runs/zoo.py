@@ -40,6 +40,11 @@ _SWITCHES = """
 
 The released behaviour is the default, but for selection on test. A switch has the other.
 """
+_DEPARTURES = """
+## Where this suite does otherwise
+
+What was released, and what is done here; there is no switch.
+"""
 
 
 def zoo() -> dict[str, Any]:
@@ -78,7 +83,15 @@ def model_zoo() -> str:
             for switch in method.get("switches", ())
         ),
     )
-    return "\n".join((_HEAD, costs, _COMMANDS, commands, _SWITCHES, switches, ""))
+    departures = markdown_table(
+        ("method", "released", "here"),
+        (
+            (method["label"], each["released"], each["here"])
+            for method in methods
+            for each in method.get("departures", ())
+        ),
+    )
+    return "\n".join((_HEAD, costs, _COMMANDS, commands, _SWITCHES, switches, _DEPARTURES, departures, ""))
 
 
 def _commands(method: dict[str, Any]) -> str:
