@@ -12,6 +12,8 @@ from mmcse.data import FeatureBank, simulated_bank
 from mmcse.errors import UserError
 from mmcse.evaluate import evaluate
 from mmcse.evaluation import parsing_scores
+from mmcse.models import LSLD
+from mmcse.models.checkpoint_files import save_network
 from mmcse.train import train
 
 CPU = ("trainer.accelerator=cpu",)
@@ -86,6 +88,23 @@ def test_features_that_do_not_fit_are_refused(checkpoint, tmp_path):
     other = simulated_bank(tmp_path / "narrow", preset="smoke", audio_dim=16, progress=False)
     with pytest.raises(UserError, match="audio_dim 768, data 16"):
         evaluate(compose_config("eval", [f"checkpoint={checkpoint}", *tiny.data(other.folder), *CPU]))
+
+
+@pytest.mark.parametrize("motion", [False, True])
+def test_a_stream_that_is_not_read_may_be_of_any_width(motion, smoke_bank, tmp_path):
+    """An imported LSLD knows no width of motion, which its authors' network does not read."""
+    widths = FeatureBank.open(smoke_bank).dims
+    other = simulated_bank(tmp_path / "other", preset="smoke", motion_dim=16, progress=False)
+    sizes = {"hidden_dim": 8, "num_layers": 1, "feedforward_dim": 8, "motion": motion}
+    arguments = sizes | {"audio_dim": widths["audio"], "visual_dim": widths["visual"], "motion_dim": widths["motion"]}
+    arguments |= {"num_classes": 25, "num_segments": 10}
+    save_network(tmp_path / "lsld", LSLD(**arguments), arguments)
+    score = compose_config("eval", [f"checkpoint={tmp_path / 'lsld'}", *tiny.data(other.folder), *CPU])
+    if motion:
+        with pytest.raises(UserError, match="motion_dim 512, data 16"):
+            evaluate(score)
+    else:
+        assert evaluate(score)["gate"] == "audio/visual"
 
 
 def test_training_videos_cannot_be_scored(checkpoint):

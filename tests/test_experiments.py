@@ -19,6 +19,7 @@ def step(name, bank, root):
         *STEP,
         *tiny.data(bank),
         *tiny.method(f"experiment={name}"),
+        *tiny.required(name, bank, root),
         f"run.root={root}",
         f"run.name={name}",
     )

@@ -4,6 +4,8 @@ import json
 
 import numpy as np
 import pytest
+import torch
+from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 import mmcse.artefacts
@@ -23,6 +25,7 @@ pytestmark = pytest.mark.slow
 METHODS = {
     "jomold": ("noise_estimator", "objective.noise_ratios", "noise_ratios-*.json"),
     "ma": ("ma_base", "data.label_changes", "label_changes-*.tsv"),
+    "dhhn_retrain": ("ma_base", "data.label_changes", "label_changes-*.tsv"),
 }
 
 
@@ -107,13 +110,14 @@ def test_a_method_that_was_stopped_goes_on_to_the_same_bits(trained, smoke_bank,
     assert (resumed.folder / "history.csv").read_bytes() == (whole.folder / "history.csv").read_bytes()
 
 
-def test_other_settings_of_a_maker_make_another_file_from_the_same_training(trained, smoke_bank):
+def test_other_settings_of_a_maker_make_another_file_from_the_same_training(trained, smoke_bank, caplog):
     method, root, run = trained
     stage, _, pattern = METHODS[method]
-    settings = {"jomold": "visual_threshold=0.1", "ma": "threshold=0.9"}[method]
+    settings = {"noise_estimator": "visual_threshold=0.1", "ma_base": "threshold=0.9"}[stage]
     other = train(config(smoke_bank, root, method, f"stages.{stage}.makes.{settings}"))
     assert other.folder != run.folder
     assert other.record["files"] != run.record["files"]
+    assert ("Label changes: of 209 labels, audio loses" in caplog.text) == (stage == "ma_base")
     earlier = only(root / method / stage, "*-seed*")
     assert len(list(earlier.glob(pattern))) == 2
     next(file for file in earlier.glob(pattern) if str(file) in json.dumps(other.record["config"])).unlink()
@@ -130,6 +134,31 @@ def test_a_file_is_made_on_batches_of_its_stage(smoke_bank, tmp_path, monkeypatc
     whole = config(smoke_bank, tmp_path, "jomold", "data.batch_size=5")
     train(whole)
     assert sizes == [stage_config(whole, "noise_estimator").data.batch_size] == [64]
+
+
+@pytest.mark.parametrize("method", ["ma", "cvcms", "dhhn_retrain"])
+def test_the_first_stage_of_ma_is_its_authors_recipe(method):
+    staged = stage_config(compose_config("train", [f"model={method}"]), "ma_base")
+    OmegaConf.resolve(staged)
+    assert staged.model == {"_target_": "mmcse.models.MA"}
+    assert staged.objective == {
+        "_target_": "mmcse.objectives.MAObjective",
+        "contrast": 1.0,
+        "visual_smoothing": 0.1,
+        "video_target": "audio",
+        "temperature": 0.2,
+        "contrast_smoothing": 0.1,
+    }
+    assert (staged.trainer.max_epochs, staged.trainer.gradient_clip_val, staged.data.batch_size) == (12, None, 16)
+    optimizer = instantiate(staged.optimizer)([torch.nn.Parameter(torch.zeros(1))])
+    assert type(optimizer) is torch.optim.Adam
+    assert (optimizer.defaults["lr"], optimizer.defaults["weight_decay"], staged.rates) == (3e-4, 0, None)
+    scheduler = instantiate(staged.scheduler)(optimizer)
+    assert type(scheduler) is torch.optim.lr_scheduler.StepLR
+    assert (scheduler.step_size, scheduler.gamma) == (10, 0.1)
+    kept = ("select", "select_on_test", "gate", "threshold", "gate_threshold", "search_thresholds", "test_pair")
+    assert [staged.evaluation[key] for key in kept] == ["last", False, "audio/visual", 0.5, None, None, None]
+    assert staged.data.label_changes is None
 
 
 def test_a_stage_replaces_parts_and_merges_the_rest():

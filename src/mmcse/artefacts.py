@@ -3,6 +3,7 @@
 The first arguments of each function are those of `mmcse.stages.Maker`; what follows is set in the configuration.
 """
 
+import logging
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from mmcse.data.label_changes import RemovedLabels, write_label_changes
 from mmcse.objectives.denoising import BatchMean, noise_ratios, write_noise_ratios
 from mmcse.objectives.ma import ExchangedProbs, ModalityProbs, draw_partners, exchange_tracks, label_changes
 from mmcse.progress import progress_bar
+
+log = logging.getLogger(__name__)
 
 
 @torch.no_grad()
@@ -61,7 +64,7 @@ def estimated_noise(
 def exchanged_labels(
     network: nn.Module, datamodule: AVVPDataModule, seed: int, file: Path, *, threshold: float = 0.5
 ) -> None:
-    """MA: the label changes that follow from exchanging tracks, as `read_label_changes` reads them.
+    """MA: the label changes that follow from exchanging tracks, as `read_label_changes` reads them; counts are logged.
 
     Partners are drawn by the run's seed; where the authors draw them without one, two runs differ.
 
@@ -86,6 +89,8 @@ def exchanged_labels(
     changes = label_changes(weak, probs, threshold)
     removed = RemovedLabels(changes.audio.numpy(), changes.visual.numpy())
     write_label_changes(file, removed, videos.ids, datamodule.bank.classes)
+    for line in removed.lines(videos.arrays["weak"], datamodule.bank.classes):
+        log.warning("Label changes: %s", line)
 
 
 def _shown(videos: BankSplit, size: int, description: str) -> Iterable[Batch]:

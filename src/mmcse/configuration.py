@@ -140,6 +140,7 @@ def register() -> None:
     # Hydra copies its sources for every group that --help lists, and all of the store with them: ten seconds. It copies
     # once more what it takes from the store, so that one store can serve all.
     store.__deepcopy__ = lambda memo: store  # type: ignore[attr-defined]
+    OmegaConf.register_new_resolver("required", lambda command: MISSING, replace=True)  # see `mmcse.required`
     store.store(name="train_schema", node=TrainSettings)
     store.store(name="eval_schema", node=EvalSettings)
     for file in sorted(config_folder().rglob("*.yaml")):

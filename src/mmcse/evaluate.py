@@ -105,7 +105,7 @@ def prepare_evaluation(config: DictConfig) -> Evaluation:
     card, weights = read_checkpoint(Path(config.checkpoint))
     datamodule = _data(config, card)
     network = rebuild(card, weights, config.packages)
-    _check_fit(card, datamodule.bank)
+    _check_fit(card, network, datamodule.bank)
     parser = VideoParser(
         network,
         lambda out, batch: {},
@@ -207,9 +207,9 @@ def _data(config: DictConfig, card: dict[str, Any]) -> AVVPDataModule:
     return instantiate(parts.data)
 
 
-def _check_fit(card: dict[str, Any], bank: FeatureBank) -> None:
-    model = card["model"]
-    found = {f"{stream}_dim": width for stream, width in bank.dims.items()}
+def _check_fit(card: dict[str, Any], network: nn.Module, bank: FeatureBank) -> None:
+    model, unread = card["model"], getattr(network, "unread_streams", ())
+    found = {f"{stream}_dim": width for stream, width in bank.dims.items() if stream not in unread}
     found["num_segments"] = bank.num_segments
     differences = [f"{name} {model[name]}, data {width}" for name, width in found.items() if model[name] != width]
     if list(bank.classes) != card["classes"]:

@@ -27,6 +27,7 @@ from mmcse.evaluation.table import score_table
 from mmcse.files import atomic_write
 from mmcse.models import count_parameters
 from mmcse.parser import VideoParser
+from mmcse.required import require_values
 from mmcse.runs.folder import CHECKPOINTS, claimed, finished, forget, num_processes, recorded
 from mmcse.runs.identity import file_digests, run_identity
 from mmcse.runs.record import environment
@@ -74,6 +75,7 @@ def train(config: DictConfig) -> Run:
         UserError: something in the configuration, the data or the folder does not fit.
         KeyboardInterrupt: the user stopped the run; the record says so and the last checkpoint is kept.
     """
+    require_values(config)
     check_calls(config)
     _check_settings(config)
     if config.stages:

@@ -7,11 +7,15 @@ from hypothesis import strategies as st
 
 from golden_zoo import small, small_videos
 from mmcse.models import DHHN, DHHNPair, count_parameters
-from mmcse.models.hierarchical import SCALES, Scale, nearest
+from mmcse.models.hierarchical import SCALES, AveragedOutput, Scale, nearest
+
+
+def features(batch):
+    return batch.audio, batch.visual, batch.motion
 
 
 def parse(network, batch):
-    return network(batch.audio, batch.visual, batch.motion)
+    return network(*features(batch))
 
 
 @given(st.integers(1, 12), st.integers(1, 40))
@@ -47,6 +51,43 @@ def test_the_parser_written_out():
     for name in ("segment_prob", "video_prob", "audio_prob", "visual_prob"):
         expected = sum(getattr(p, name) for p in parsed) / 3
         torch.testing.assert_close(getattr(out, name), expected)
+
+
+@pytest.mark.parametrize("build", [DHHN, DHHNPair])
+def test_averages_are_not_moved_across_a_threshold(build):
+    """The sigmoid of their logit may round one just below a half up to it."""
+    network = small(build, 2, 3).float()
+    parsers = (network.parser,) * 2 if build is DHHN else (network.audio_parser, network.visual_parser)
+    below, above = (torch.tensor(0.5).nextafter(torch.tensor(bound)) for bound in (0.0, 1.0))
+    averages = torch.stack((below, torch.tensor(0.5), above)).expand(3, 2, 2, 3)
+    for parser in parsers:
+        parser.head = Constant(averages)
+    out = network(*(x.float() for x in features(small_videos(2, 3))))
+    assert torch.equal(out.segment_prob, averages)
+    assert (out.segment_prob >= 0.5).all(dim=(0, 1, 2)).tolist() == [False, True, True]
+
+
+class Constant(torch.nn.Module):
+    """A head that finds given segment probabilities."""
+
+    def __init__(self, prob):
+        super().__init__()
+        self.prob = prob
+
+    def forward(self, _):
+        prob, video = self.prob, self.prob[:, 0, 0]
+        return AveragedOutput(
+            segment_logits=prob.logit(), segment_average=prob, video_prob=video, audio_prob=video, visual_prob=video
+        )
+
+
+def test_in_half_precision_averages_and_their_logits_are_single():
+    network, batch = small(DHHN, 5, 3, guide_heads=2).float(), small_videos(5, 3)
+    torch.nn.init.constant_(network.parser.head.event.bias, -9.0)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        out = network(*(x.float() for x in features(batch)))
+    assert out.segment_prob.dtype == out.segment_logits.dtype == out.video_prob.dtype == torch.float32
+    assert out.segment_logits.max() < -6  # half precision's least distance from 0 would be that of -4.9
 
 
 def test_a_guide_uses_its_layers_several_times():

@@ -1,5 +1,7 @@
 """DHHN against numbers of the authors' implementation: the parser, its guides, both modes of training, the pair."""
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
@@ -13,9 +15,9 @@ from golden_hybrids import (
     small_batch,
     zoo_numbers,
 )
-from golden_zoo import assert_states_fit, videos, with_weights
-from mmcse.models import DHHN, DHHNPair
-from mmcse.models.reference import to_reference_state
+from golden_zoo import assert_states_fit, parameter, shapes, videos, with_weights, without_refinement
+from mmcse.models import DHHN, DHHNPair, count_parameters
+from mmcse.models.reference import to_reference_state, unused_reference_names
 from mmcse.objectives import DHHNObjective
 
 
@@ -43,7 +45,7 @@ def test_forward(shared, network):
 
 @pytest.mark.parametrize(("mode", "labels"), [("train", "weak"), ("retrain", "refined")])
 def test_losses_and_gradients(shared, network, mode, labels):
-    batch = videos()
+    batch = videos() if labels == "refined" else without_refinement(videos())
     network.zero_grad()
     losses = DHHNObjective(labels)(network(batch.audio, batch.visual, batch.motion), batch)
     of_parser: list[Tensor] = [x for name, x in losses.items() if name != "total" and not name.startswith("guide")]
@@ -78,6 +80,29 @@ def test_states_of_the_authors(shared):
     assert_states_fit(pair, shared, "dhhn", "final")
 
 
+def test_what_is_read_of_the_authors_states_is_written_again(shared, network):
+    networks = {f"{case}.": module for case, module in parts(network).items()}
+    networks[""] = with_weights(DHHNPair(), shared, "dhhn", "final")
+    for prefix, module in networks.items():
+        theirs = shapes(shared, "dhhn", prefix.removesuffix(".") or "final")
+        written = to_reference_state(module)
+        assert written.keys() == theirs.keys() - unused_reference_names(module).keys()
+        for name, tensor in written.items():
+            assert torch.equal(tensor, parameter(prefix + name, theirs[name])), name
+
+
+def test_sizes_are_the_authors():
+    with torch.device("meta"):
+        network, pair = DHHN(), DHHNPair()
+    unused = 2_048  # two norms that the reference holds and never applies
+    found = {case: sum(count_parameters(module)) for case, module in parts(network).items()}
+    assert found == {"hcmn": 9_296_459 - unused, "guide_audio": 1_669_682, "guide_visual": 5_018_162}
+    assert count_parameters(network) == (9_296_459 - unused, 1_669_682 + 5_018_162)
+    assert count_parameters(pair) == (18_592_918 - 2 * unused, 0)
+    for module, times in ((network.parser, 1), (pair, 2)):
+        assert sum(math.prod(shape) for shape in unused_reference_names(module).values()) == times * unused
+
+
 @pytest.mark.parametrize(
     ("labels", "numbers"),
     [
@@ -88,4 +113,5 @@ def test_states_of_the_authors(shared):
 def test_numbers_of_a_small_network(labels, numbers):
     """Kept since parity was shown: for machines without the reference numbers."""
     network = DHHN(**SMALL, num_heads=2, guide_heads=2)
-    assert fingerprint(network, DHHNObjective(labels), small_batch()) == pytest.approx(numbers, rel=1e-9)
+    batch = small_batch() if labels == "refined" else without_refinement(small_batch())
+    assert fingerprint(network, DHHNObjective(labels), batch) == pytest.approx(numbers, rel=1e-9)

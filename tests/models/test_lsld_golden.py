@@ -1,5 +1,6 @@
 """LSLD against numbers of the authors' implementation."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -18,7 +19,9 @@ from golden_hybrids import (
     with_zoo_weights,
     zoo_numbers,
 )
+from literal_hybrid import LiteralHybrid
 from mmcse.models import LSLD, count_parameters
+from mmcse.models.reference import to_reference_state, unused_reference_names
 from mmcse.objectives import LSLDObjective
 from mmcse.objectives.lsld import language_labels
 from mmcse.vocabulary import LLP_CLASSES, LSLD_PHRASES
@@ -76,11 +79,46 @@ def test_state_of_the_authors_in_and_out(shared, network):
     assert_states_fit(network, shared, "lsld", in_state=11_080_267, used=11_078_219)
 
 
-def test_parameters_of_the_deeper_networks():
+def test_sizes_are_the_authors():
     unused = 2_048  # two norms that the reference holds and never applies
+    assert sum(math.prod(shape) for shape in unused_reference_names(LSLD()).values()) == unused
+    assert count_parameters(LSLD()) == (11_080_267 - unused, 0) == (11_078_219, 0)
     assert count_parameters(LSLD(num_layers=6)) == (16_337_483 - unused, 0)
     six_on_llp = LSLD(audio_dim=128, visual_dim=2048, num_layers=6, motion=True)
     assert count_parameters(six_on_llp) == (17_714_763 - unused, 0)
+
+
+def test_a_segment_is_the_mean_of_its_eight_frames():
+    torch.manual_seed(0)
+    network = LSLD(**SMALL).double().eval()
+    audio, frames, motion = (torch.randn(2, n, c, dtype=torch.float64) for n, c in ((10, 6), (80, 7), (10, 5)))
+    means = torch.stack([frames[:, 8 * t : 8 * t + 8].mean(dim=1) for t in range(10)], dim=1)
+    of_frames, of_means = (network(audio, visual, motion).segment_logits for visual in (frames, means))
+    torch.testing.assert_close(of_frames, of_means)
+
+
+@pytest.mark.parametrize(("motion", "num_layers"), [(True, 6), (False, 4)])
+def test_the_network_written_out(motion, num_layers):
+    """Six layers on HAN's front end, for LLP's features; four, without motion and fusion, for CLAP and CLIP."""
+    torch.manual_seed(0)
+    sizes = SMALL | {"num_classes": 3, "num_layers": num_layers, "num_heads": 1}
+    network = LSLD(**sizes, motion=motion).double().eval()
+    literal = LiteralHybrid(**sizes, sequential=False).double().eval()
+    literal.load_state_dict(to_reference_state(network), strict=motion)
+    if not motion:
+        literal.fc_fusion = torch.nn.Identity()
+        literal.fc_st = Nothing()
+    videos = tuple(torch.randn(2, n, c, dtype=torch.float64) for n, c in ((10, 6), (80, 7), (10, 5)))
+    ours, theirs = network(*videos), literal(*videos)
+    for name in ("segment_logits", "video_prob", "audio_prob", "visual_prob"):
+        torch.testing.assert_close(getattr(ours, name), getattr(theirs, name))
+
+
+class Nothing(torch.nn.Module):
+    """A stream of no width."""
+
+    def forward(self, stream):
+        return stream[..., :0]
 
 
 @pytest.mark.parametrize(

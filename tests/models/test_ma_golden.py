@@ -1,5 +1,6 @@
 """MA against numbers of the authors' implementation."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -20,7 +21,8 @@ from golden_hybrids import (
     zoo_numbers,
 )
 from mmcse.batch import Batch
-from mmcse.models import MA
+from mmcse.models import MA, count_parameters
+from mmcse.models.reference import unused_reference_names
 from mmcse.objectives import MAObjective
 from mmcse.objectives.classification import modality_target
 from mmcse.objectives.contrastive import segment_similarities
@@ -90,6 +92,14 @@ def test_label_changes_and_what_they_leave(shared, numbers):
 
 def test_state_of_the_authors_in_and_out(shared, network):
     assert_states_fit(network, shared, "ma", in_state=11_673_933, used=4_569_675)
+
+
+def test_sizes_are_the_authors():
+    with torch.device("meta"):
+        network = MA()
+    assert count_parameters(network) == (4_569_675, 0)
+    unused = sum(math.prod(shape) for shape in unused_reference_names(network).values())
+    assert 4_569_675 + unused == 11_673_933
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ METHODS = {
     "leap-han": (LEAP, {"encoder": "han", "feedforward_dim": 6}, LEAPObjective(labels="weak")),
     "mgn": (MGN, {"num_heads": 2, "audio_depth": 1, "visual_depth": 2, "cross_depth": 1}, MGNObjective()),
     "mgn-hard": (MGN, {"num_heads": 2, "unimodal_rule": "hard", "cross_rule": "hard"}, MGNObjective()),
-    "dhhn": (DHHN, {"guide_heads": 2, "feedforward_dim": 6}, DHHNObjective()),
+    "dhhn": (DHHN, {"guide_heads": 2, "feedforward_dim": 6}, DHHNObjective("refined")),
     "dhhn-pair": (DHHNPair, {"num_heads": 2}, None),
     "lfav": (LFAV, {"num_heads": 2, "num_levels": 1, "threshold": 0.4}, LFAVObjective()),
     "lfav-half": (LFAV, {"num_heads": 2, "num_levels": 1, "roll": "half_window"}, LFAVObjective(labels="modality")),

@@ -180,7 +180,7 @@ def test_weak_targets_smooth_the_parsers_visual_label_alone():
 )
 def test_terms_of_dhhn_follow_its_guides(guides, of_guides):
     batch = small_videos(5, 3)
-    losses = DHHNObjective()(parse(small(DHHN, 5, 3, guide_heads=2, guides=guides), batch), batch)
+    losses = DHHNObjective("refined")(parse(small(DHHN, 5, 3, guide_heads=2, guides=guides), batch), batch)
     assert losses.keys() == {"total", "audio", "visual", "video"} | of_guides
     torch.testing.assert_close(losses["total"], sum(loss for name, loss in losses.items() if name != "total"))
     assert all(losses[name] < 0 for name in losses if "adversarial" in name)
@@ -188,7 +188,7 @@ def test_terms_of_dhhn_follow_its_guides(guides, of_guides):
 
 def test_no_gradient_passes_between_the_parser_and_its_guides():
     batch, network = small_videos(5, 3), small(DHHN, 5, 3, guide_heads=2)
-    losses = DHHNObjective()(parse(network, batch), batch)
+    losses = DHHNObjective("refined")(parse(network, batch), batch)
     guides = [p for p in network.parameters() if not any(p is q for q in network.parser.parameters())]
     of_guides = [loss for name, loss in losses.items() if name.startswith("guide")]
     of_parser = [loss for name, loss in losses.items() if name != "total" and not name.startswith("guide")]
@@ -198,6 +198,14 @@ def test_no_gradient_passes_between_the_parser_and_its_guides():
     network.zero_grad()
     sum(of_parser).backward()
     assert all(p.grad is None for p in guides)
+
+
+def test_refined_labels_are_not_passed_over():
+    """`model=dhhn stages=ma_base` without `objective.labels=refined` would train MA for nothing."""
+    batch, network = small_videos(5, 3), small(DHHN, 5, 3, guide_heads=2)
+    with pytest.raises(UserError, match=r"has refined labels .* say objective.labels=refined \(model=dhhn_retrain"):
+        DHHNObjective()(parse(network, batch), batch)
+    DHHNObjective()(parse(network, batch), replace(batch, weak_audio=None, weak_visual=None))
 
 
 @pytest.mark.parametrize("missing", ["weak_audio", "weak_visual"])

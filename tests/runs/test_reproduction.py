@@ -6,6 +6,7 @@ from omegaconf import OmegaConf
 
 from mmcse.cli import main
 from mmcse.configuration import compose_config, experiment_folder
+from mmcse.required import require_values
 from mmcse.runs.collect import result_of
 from mmcse.runs.paper import paper_tables
 from mmcse.runs.reproduction import reproduction
@@ -48,8 +49,16 @@ def test_its_commands_compose():
     for command in commands:
         overrides = [word for word in command[3:] if not word.startswith("seed=")]
         config = compose_config("train", overrides)
+        require_values(config)
         assert config.data.bank.features == "FEATURES"
         assert config.data.bank.annotations == "ANNOTATIONS"
+
+
+def test_what_an_experiment_requires_is_made_before_it_is_given():
+    lines = reproduction([]).splitlines()
+    made = lines.index("mmcse segment-labels CLAP_CLIP_BANK --out SEGMENT_LABELS")
+    assert "experiment=table1/lsld " in lines[made + 1]
+    assert " data.segment_labels=SEGMENT_LABELS " in lines[made + 1]
 
 
 def test_check_finds_a_page_that_is_out_of_date(tmp_path):

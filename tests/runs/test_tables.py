@@ -161,6 +161,24 @@ def test_a_changed_experiment_disowns_its_old_results():
     assert table.settings == {"objective.cooccurrence": 0.2}
 
 
+def test_what_an_experiment_requires_departs_only_where_it_was_not_given():
+    """LSLD's labels are its method: its row of the paper is for runs on them, and for no others."""
+    on_labels = record("table1/lsld", kind="real", files={"data.segment_labels": "abc"})
+    elsewhere = record("table1/lsld", kind="real", avg=50.0, overrides=("data.segment_labels=null",))
+    own, without = result_tables(paper_table("1"), results(on_labels, elsewhere))
+    assert (own.settings, cell(own, "lsld").ours.mean, cell(own, "lsld").paper) == ({}, 60.0, 60.0)
+    assert without.settings == {"files.data.segment_labels": None}
+    both = record("table1/han", kind="real", files={"data.segment_labels": "abc"})
+    assert settings_of(result_of(both)) == {"files.data.segment_labels": "abc"}  # no experiment's own
+
+
+def test_rows_of_several_files_say_so():
+    made = [record("table1/lsld", s, kind="real", files={"data.segment_labels": "abc"[s]}) for s in (0, 1)]
+    [table] = result_tables(paper_table("1"), results(*made))
+    assert row(table, "lsld").runs == 2
+    assert table.notes == ("Row 'LSLD' mixes 2 files of data.segment_labels.",)
+
+
 @pytest.mark.parametrize("form", FORMATS)
 def test_rendering_is_idempotent_and_independent_of_order(form):
     made = results(

@@ -1,6 +1,7 @@
 """One's own videos, weak labels and classes, all the way to the events of a video."""
 
 import json
+import pickle
 import re
 import shlex
 import shutil
@@ -11,14 +12,15 @@ import numpy as np
 import pytest
 
 import tiny
-from layout_files import write_table
+from layout_files import write_layout, write_table
 from mmcse import cli
 from mmcse.configuration import compose_config
-from mmcse.data import FeatureBank, read_annotations
+from mmcse.data import FeatureBank, prepare_bank, read_annotations
+from mmcse.data.label_changes import read_label_changes
 from mmcse.errors import MissingFileError, UserError
 from mmcse.video import events
 from mmcse.video.recipe import Recipe
-from mmcse.vocabulary import read_vocabulary
+from mmcse.vocabulary import LLP_CLASSES, read_vocabulary
 
 WEAK, DENSE = ("filename", "event_labels"), ("filename", "onset", "offset", "event_labels")
 CLASSES = ("Beep", "Red square", "Hum")
@@ -108,7 +110,7 @@ class TestThePage:
     text = (Path(__file__).parents[2] / "docs" / "own-data.md").read_text()
 
     def written(self, folder):
-        for block in re.findall(r"```(?:tsv|yaml)\n# (.*?)```", self.text, re.DOTALL):
+        for block in re.findall(r"```(?:tsv|yaml|python)\n# (.*?)```", self.text, re.DOTALL):
             name, _, content = block.partition("\n")
             (folder / name).parent.mkdir(exist_ok=True)
             (folder / name).write_text(content)
@@ -122,6 +124,33 @@ class TestThePage:
         shutil.copy(tmp_path / "labels/AVVP_eval_audio.csv", tmp_path / "labels/AVVP_eval_visual.csv")
         val = read_annotations(tmp_path / "labels", "val", classes=recipe.classes)
         assert val.true_audio.sum(axis=1).tolist() == [[4, 1]]
+
+    def test_label_changes(self, tmp_path):
+        classes, ids = ("Dog", "Doorbell"), ("garden-01", "garden-02", "talk_0")
+        weak = np.array([[1, 0], [1, 1], [0, 1]])
+        removed = read_label_changes(self.written(tmp_path) / "changes.tsv", ids, classes, weak)
+        assert removed.audio.tolist() == [[0, 0], [1, 1], [0, 0]]
+        assert removed.visual.tolist() == [[1, 0], [0, 1], [0, 0]]
+
+    def test_lists_of_row_numbers_become_label_changes(self, tmp_path, monkeypatch):
+        names = [f"{letter * 11}_0_10" for letter in "abc"]
+        (self.written(tmp_path) / "annotations").mkdir()
+        write_table(tmp_path / "annotations/AVVP_train.csv", WEAK, [(name, "Speech,Dog") for name in names])
+        rows = [[] for _ in LLP_CLASSES]
+        visual, audio = [[0, 2], *rows[1:]], [*rows[:3], [1], *rows[4:]]
+        (tmp_path / "lists.pkl").write_bytes(pickle.dumps([visual, audio]))
+        monkeypatch.chdir(tmp_path)
+        exec((tmp_path / "lists.py").read_text(), {})
+        lines = (tmp_path / "changes.tsv").read_text().splitlines()[1:]
+        assert lines == [11 * "a" + "\t\tSpeech", 11 * "b" + "\tDog\t", 11 * "c" + "\t\tSpeech"]
+
+    def test_features_without_motion_make_a_bank_for_lsld(self, tmp_path, monkeypatch):
+        folders = write_layout(tmp_path, "llp", widths={"audio": 6, "visual": 6, "motion": 4})
+        shutil.rmtree(folders.features / "feats/r2plus1d_18")
+        monkeypatch.chdir(self.written(tmp_path))
+        exec((tmp_path / "motion.py").read_text(), {})
+        bank = prepare_bank(*folders, tmp_path / "bank", layout="llp", kind="fixture", progress=False)
+        assert bank.dims == {"audio": 6, "visual": 6, "motion": 1}
 
     def test_commands(self):
         lines = [

@@ -1,6 +1,7 @@
 """LSLD's segment labels from a bank and texts: `mmcse segment-labels`."""
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,6 +15,7 @@ from layout_files import write_layout, write_table
 from mmcse import cli
 from mmcse.configuration import compose_config
 from mmcse.data import FeatureBank, prepare_bank
+from mmcse.data.layouts import VALOR
 from mmcse.data.segment_labels import ABOUT, FILES, read_segment_labels
 from mmcse.errors import UserError
 from mmcse.objectives.lsld import language_labels, required_texts
@@ -122,6 +124,26 @@ class TestLabels:
         assert f"FIXTURE, 7 training videos; their weak labels, in every segment, are {count} labels" in shown
         assert f"visual: {int((expected[1] == 1).sum())} labels of 1" in shown
         assert "are FIXTURE, and texts tell nothing about them" in caplog.text
+
+    def test_of_all_tokens_of_the_files_are_those_of_their_segments(self, tmp_path):
+        """A bank for CMPAE holds 80 frames a video; CLAP's map has 64 tokens."""
+        rng, folders = np.random.default_rng(0), write_layout(tmp_path, widths={"audio": 10, "visual": 12, "motion": 4})
+        for file in (folders.features / "CLIP/features").glob("*.npy"):
+            np.save(file, rng.standard_normal((80, 12), dtype=np.float32))
+        layout = replace(VALOR, features=(VALOR.features[0], replace(VALOR.features[1], tokens=80), VALOR.features[2]))
+        banks = [
+            prepare_bank(*folders, tmp_path / tokens, layout=layout, tokens=tokens, kind="fixture", progress=False)
+            for tokens in ("segments", "stored")
+        ]
+        shapes = [[bank.split("train").arrays[name].shape[1] for name in ("audio", "visual")] for bank in banks]
+        assert shapes == [[10, 10], [64, 80]]
+        weak = torch.from_numpy(banks[0].split("train").arrays["weak"] > 0)
+        made_up_texts(*required_texts(weak, LSLD_PHRASES, LLP_CLASSES)).write(tmp_path / "texts.npz")
+        for bank in banks:
+            run(bank.folder, "--texts", tmp_path / "texts.npz", "--out", bank.folder / "labels")
+        for ours, theirs in zip(*(labels_in(bank.folder / "labels") for bank in banks), strict=True):
+            assert ours.shape == (7, 10, 25)
+            np.testing.assert_allclose(ours, theirs, atol=1e-6)
 
     def test_without_softening_are_0_or_1(self, data, tmp_path):
         run(data.bank.folder, "--texts", data.file, "--out", tmp_path, "--hard")

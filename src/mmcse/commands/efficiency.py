@@ -149,7 +149,9 @@ def _suite() -> Mapping[tuple[str, ...], Mapping[str, Any]]:
 
     suite: dict[tuple[str, ...], Mapping[str, Any]] = {}
     for file in sorted((config_folder() / "model").glob("*.yaml")):
-        settings: Any = OmegaConf.to_container(OmegaConf.load(file).model)
+        content: Any = OmegaConf.to_container(OmegaConf.load(file))
+        if (settings := content.get("model")) is None:  # another method's network, trained otherwise
+            continue
         same = next((names for names, known in suite.items() if known == settings), ())
         suite.pop(same, None)
         suite[*same, file.stem] = settings

@@ -4,15 +4,13 @@
     a1  Speech,Dog
     b2                      Singing
 
-The columns are separated by tabs, classes by commas; videos without changes need no line. MA's runs write such files
-(`mmcse.artefacts`), and `data.label_changes` reads them for any method.
+The columns are separated by tabs, classes by commas, and nothing is quoted; videos without changes need no line. MA's
+runs write such files (`mmcse.artefacts`), and `data.label_changes` reads them for any method.
 """
 
-import csv
-import io
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,6 +31,23 @@ class RemovedLabels(NamedTuple):
     audio: np.ndarray
     visual: np.ndarray
 
+    def lines(self, weak: np.ndarray, classes: Sequence[str]) -> Iterator[str]:
+        """How much that is, for people: in all, then for each modality its classes, the most changed ones first.
+
+        Args:
+            weak: (N, K) weak labels of the videos.
+            classes: names of the K classes.
+        """
+        removed, both = [int(changes.sum()) for changes in self], int((self.audio & self.visual).sum())
+        yield (
+            f"of {int((weak > 0).sum()):,} labels, audio loses {removed[0]:,} and visual {removed[1]:,}; "
+            f"{both:,} are lost by both"
+        )
+        for name, changes in zip(self._fields, self, strict=True):
+            counts = changes.sum(axis=0)
+            most = [k for k in np.argsort(-counts, kind="stable").tolist() if counts[k]]
+            yield f"{name}: {', '.join(f'{classes[k]} {counts[k]:,}' for k in most) or 'none'}"
+
 
 def write_label_changes(
     path: str | os.PathLike[str], removed: RemovedLabels, ids: Sequence[str], classes: Sequence[str]
@@ -40,16 +55,21 @@ def write_label_changes(
     """Write the changes of N videos.
 
     Raises:
-        UserError: the file cannot be written.
+        UserError: an id or a class cannot stand in the table, or the file cannot be written.
     """
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, delimiter="\t", lineterminator="\n", quoting=csv.QUOTE_NONE)
-    writer.writerow(HEADER)
-    for row in np.flatnonzero((removed.audio | removed.visual).any(axis=1)).tolist():
-        names = (",".join(classes[k] for k in np.flatnonzero(changes[row]).tolist()) for changes in removed)
-        writer.writerow((ids[row], *names))
+    rows = np.flatnonzero((removed.audio | removed.visual).any(axis=1)).tolist()
+    for name, forbidden in (*((ids[row], "\t\n\r") for row in rows), *((name, ",\t\n\r") for name in classes)):
+        if not name or set(name) & set(forbidden):
+            raise UserError(
+                f"{name!r} cannot stand in a table of label changes. Expected text without tabs and line ends, and "
+                "without commas in the name of a class. Name it otherwise in the annotations."
+            )
+    lines: list[tuple[str, ...]] = [HEADER]
+    for row in rows:
+        audio, visual = (",".join(classes[k] for k in np.flatnonzero(changes[row]).tolist()) for changes in removed)
+        lines.append((ids[row], audio, visual))
     with atomic_write(path) as file:
-        file.write(text.getvalue().encode())
+        file.write("".join("\t".join(line) + "\n" for line in lines).encode())
 
 
 def read_label_changes(
@@ -96,9 +116,10 @@ def _lines(path: Path) -> list[list[str]]:
     if not path.is_file():
         raise MissingFileError(f"There is no file {path}. Expected label changes: lines of {', '.join(HEADER)}.")
     try:
-        head, *lines = [line.split("\t") for line in path.read_text(encoding="utf-8").splitlines()] or [[]]
+        text = path.read_text(encoding="utf-8-sig")  # whose line ends are "\n" now; other separators belong to names
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is no text in UTF-8: {error}.") from None
+    head, *lines = [line.split("\t") for line in text.removesuffix("\n").split("\n") if text] or [[]]
     if tuple(head) != HEADER:
         raise UserError(f"{path}, line 1: found {head}. Expected the tab-separated columns {', '.join(HEADER)}.")
     for number, cells in enumerate(lines, start=2):

@@ -11,11 +11,10 @@ from typing import Literal, get_args
 
 from torch import Tensor, nn
 
-from mmcse.batch import ParserOutput
 from mmcse.errors import UserError
 from mmcse.models.decoupling import stack_modalities
 from mmcse.models.guides import AudioProjection, Guidance, Guide, VisualProjection
-from mmcse.models.hierarchical import PARSER_SIZES, HierarchicalContextNetwork
+from mmcse.models.hierarchical import PARSER_SIZES, AveragedOutput, HierarchicalContextNetwork
 from mmcse.models.recognition import known_by
 from mmcse.models.reference import Names, reference_names, unused_reference_names
 
@@ -24,12 +23,8 @@ Guides = Literal["both", "audio", "visual", "none"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class DHHNOutput(ParserOutput):
-    """A parsing, and what the guides say of it.
-
-    Segment probabilities are averages of probabilities; `segment_logits` are the logits of these averages, so that
-    their sigmoid gives them back up to rounding.
-    """
+class DHHNOutput(AveragedOutput):
+    """A parsing, and what the guides say of it."""
 
     audio_guide: Guidance | None = None
     visual_guide: Guidance | None = None
@@ -168,7 +163,7 @@ class DHHNPair(nn.Module):
             for _ in range(2)
         )
 
-    def forward(self, audio: Tensor, visual: Tensor, motion: Tensor, *, auxiliary: bool = True) -> ParserOutput:
+    def forward(self, audio: Tensor, visual: Tensor, motion: Tensor, *, auxiliary: bool = True) -> AveragedOutput:
         """Parse a batch of videos; arguments as those of `DHHN.forward`, `auxiliary` without effect.
 
         Returns:
@@ -176,8 +171,13 @@ class DHHNPair(nn.Module):
             both copies' ones.
         """
         of_audio, of_visual = (parser(audio, visual, motion) for parser in (self.audio_parser, self.visual_parser))
-        return ParserOutput(
-            segment_logits=stack_modalities(of_audio.segment_logits[:, :, 0], of_visual.segment_logits[:, :, 1]),
+
+        def each_of_its_own(of_audio: Tensor, of_visual: Tensor) -> Tensor:
+            return stack_modalities(of_audio[:, :, 0], of_visual[:, :, 1])
+
+        return AveragedOutput(
+            segment_logits=each_of_its_own(of_audio.segment_logits, of_visual.segment_logits),
+            segment_average=each_of_its_own(of_audio.segment_average, of_visual.segment_average),
             video_prob=(of_audio.video_prob + of_visual.video_prob) / 2,
             audio_prob=of_audio.audio_prob,
             visual_prob=of_visual.visual_prob,

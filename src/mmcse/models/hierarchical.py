@@ -4,6 +4,7 @@ DHHN trains one of it beside its guides, and is tested with two.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +29,23 @@ SCALES = ((1, 1), (3, 2), (5, 5))
 """Kernel and stride of the convolution of each temporal scale."""
 
 PARSER_SIZES = {name: source for name, source in HYBRID_SIZES.items() if isinstance(source, tuple)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class AveragedOutput(ParserOutput):
+    """A parsing whose segment probabilities are averages of probabilities, in single precision or better.
+
+    `segment_prob` is exact, so that an average on either side of a threshold stays there; `segment_logits` are the
+    logits of the averages, whose sigmoid gives them back up to rounding.
+    """
+
+    segment_average: Tensor
+    """(B, T, 2, K) averages over the temporal scales."""
+
+    @property
+    def segment_prob(self) -> Tensor:
+        """(B, T, 2, K) segment-level probabilities."""
+        return self.segment_average
 
 
 class Scale(nn.Module):
@@ -70,7 +88,7 @@ class HierarchicalContextNetwork(nn.Module):
         self.layers = hybrid_layers(1, hidden_dim, num_heads, feedforward_dim, dropout)
         self.head = HolisticHead(num_classes, hidden_dim)
 
-    def forward(self, audio: Tensor, visual: Tensor, motion: Tensor, *, auxiliary: bool = True) -> ParserOutput:
+    def forward(self, audio: Tensor, visual: Tensor, motion: Tensor, *, auxiliary: bool = True) -> AveragedOutput:
         """Parse a batch of videos; arguments as those of `DHHN.forward`, `auxiliary` without effect."""
         audio, visual = self.front_end(audio, visual, motion)
         summed, parsed = torch.zeros_like(stack_modalities(audio, visual)), []
@@ -80,11 +98,13 @@ class HierarchicalContextNetwork(nn.Module):
             parsed.append(self.head(summed))
 
         def average(probabilities: list[Tensor]) -> Tensor:
-            return torch.stack(probabilities).mean(dim=0)
+            stacked = torch.stack(probabilities)
+            return stacked.mean(dim=0, dtype=torch.promote_types(stacked.dtype, torch.float32))
 
         segment_prob = average([p.segment_prob for p in parsed])
-        return ParserOutput(
+        return AveragedOutput(
             segment_logits=segment_prob.logit(eps=torch.finfo(segment_prob.dtype).eps),
+            segment_average=segment_prob,
             video_prob=average([p.video_prob for p in parsed]),
             audio_prob=average([p.audio_prob for p in parsed]),
             visual_prob=average([p.visual_prob for p in parsed]),

@@ -93,6 +93,7 @@ class LSLD(nn.Module):
         motion: bool = False,
     ) -> None:
         super().__init__()
+        self.unread_streams = () if motion else ("motion",)  # fits a bank whatever their width there
         self.front_end = (
             FrontEnd(audio_dim, visual_dim, motion_dim, hidden_dim, num_segments)
             if motion

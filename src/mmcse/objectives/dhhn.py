@@ -94,7 +94,8 @@ class DHHNObjective:
         guide; "adversarial" and "guide_adversarial", which are negative, with both.
 
         Raises:
-            UserError: labels are "refined" and the batch has none, or the output is not of DHHN's network.
+            UserError: labels are "refined" and the batch has none, or "weak" and it has some; or the output is not of
+                DHHN's network.
         """
         if not isinstance(out, DHHNOutput):
             raise UserError("The objective of DHHN needs what guides say. Use the network of DHHN (model=dhhn).")
@@ -117,10 +118,20 @@ class DHHNObjective:
 
     def targets(self, batch: Batch) -> Targets:
         """What the probabilities of a batch are trained towards."""
-        if self.labels == "weak":
-            return weak_targets(batch.weak, self.visual_smoothing)
         if batch.weak_audio is None or batch.weak_visual is None:
-            raise UserError("This objective needs refined labels of each modality, and the batch has none.")
+            if self.labels == "refined":
+                raise UserError(
+                    "DHHN is to learn refined labels of each modality, and the batch has none. Name some "
+                    "(data.label_changes), let a first stage make them (model=dhhn_retrain), or say "
+                    "objective.labels=weak."
+                )
+            return weak_targets(batch.weak, self.visual_smoothing)
+        if self.labels == "weak":
+            raise UserError(
+                "The batch has refined labels of each modality, and DHHN is to learn weak ones. To learn the refined "
+                "ones say objective.labels=refined (model=dhhn_retrain has the recipe); else leave out "
+                "data.label_changes and the stages that make it."
+            )
         return refined_targets(
             batch.weak, batch.weak_audio, batch.weak_visual, self.visual_smoothing, self.video_target
         )

@@ -64,11 +64,11 @@ def choose_by_prompts(
 
     Args:
         weak: (N, K) weak labels.
-        segments: (N, T, E) embeddings of the segments of one modality; one of zeros, where a video has no such track,
-            keeps no event.
+        segments: (N, T, E) embeddings of the segments of one modality. One of zeros, where a video has no such track,
+            is like no prompt and chooses none of the events; that is ours, the features of LLP have no such segments.
         phrases: K names of the classes, as a prompt words them.
         encode: turns all prompts into embeddings; the closest is that of highest cosine, the first one of equals.
-        max_events: a video with more events, or with none, keeps its label in all of its segments.
+        max_events: a video with more events, or with none, keeps its label in all of its segments, whatever they hold.
 
     Returns:
         (N, T, K) labels, 0 or 1.
@@ -82,8 +82,9 @@ def choose_by_prompts(
             videos = set_of_video == index
             texts = torch.stack([embeddings[classes] for classes in choices])
             winner = _cosines(segments[videos], texts).argmax(dim=-1)
-            labels[videos] = torch.stack([_labels_of(classes, weak) for classes in choices])[winner]
-    return labels * segments.any(dim=-1, keepdim=True)
+            chosen = torch.stack([_labels_of(classes, weak) for classes in choices])[winner]
+            labels[videos] = chosen * segments[videos].any(dim=-1, keepdim=True)
+    return labels
 
 
 def _choices(events: Tensor, max_events: int) -> list[tuple[int, ...]]:

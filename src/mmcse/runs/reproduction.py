@@ -9,6 +9,7 @@ from mmcse.configuration import experiment_folder, experiments
 from mmcse.markdown import markdown_table
 from mmcse.models import MMCSE, VALOR, count_parameters
 from mmcse.models.efficiency import count_multiply_adds, random_features
+from mmcse.required import assignment, required_values
 from mmcse.runs.collect import Result
 from mmcse.runs.paper import PaperRow, PaperTable, paper_table, paper_tables
 from mmcse.runs.render import render_markdown
@@ -86,18 +87,20 @@ def _networks(parity: list[dict[str, str]]) -> str:
 
 def _commands(table: PaperTable) -> str:
     lines = [f"How to fill Table {table.number}, given LLP's features:", "", "```bash"]
-    lines += [_command(row) for row in table.rows.values() if row.runs]
+    lines += [command for row in table.rows.values() if row.runs for command in _row_commands(row)]
     lines += [f"mmcse collect runs && mmcse report --table {table.number}", "```"]
     if absent := [row.label for row in table.rows.values() if not row.runs]:
         lines += ["", f"Not part of this suite: {', '.join(absent)}."]
     return "\n".join((*lines, ""))
 
 
-def _command(row: PaperRow) -> str:
+def _row_commands(row: PaperRow) -> list[str]:
     """What a user with features types for a row; experiments that name their data need only its folders."""
     name = row.runs[0]
     experiment: Any = OmegaConf.to_container(OmegaConf.load(experiments()[name]))
     names_data = any("override /data" in entry for entry in experiment.get("defaults", ()))
-    data = "" if names_data else "data=llp_clip_clap "
-    folders = "data.bank.features=FEATURES data.bank.annotations=ANNOTATIONS"
-    return f"mmcse train -m experiment={name} {data}{folders} seed={SEEDS}"
+    data = [] if names_data else ["data=llp_clip_clap"]
+    folders = ["data.bank.features=FEATURES", "data.bank.annotations=ANNOTATIONS"]
+    required = required_values(name)
+    words = [f"experiment={name}", *data, *folders, *(assignment(*value) for value in required.items())]
+    return [*required.values(), f"mmcse train -m {' '.join(words)} seed={SEEDS}"]

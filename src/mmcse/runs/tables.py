@@ -15,8 +15,9 @@ from omegaconf import OmegaConf
 from mmcse.configuration import compose_config, experiments
 from mmcse.data.manifest import KINDS, Kind
 from mmcse.data.simllp.settings import SPLITS, SimLLPSettings
+from mmcse.required import required_of
 from mmcse.runs.collect import Result
-from mmcse.runs.identity import identifying
+from mmcse.runs.identity import FILES, identifying
 from mmcse.runs.paper import PaperRow, PaperTable, score
 from mmcse.runs.statistics import CONFIDENCE, Summary, holm, summarise, t_test
 
@@ -24,6 +25,9 @@ Verdict = Literal["agrees", "higher", "lower", "not separable", "not run", "need
 
 AGREEMENT = 1.0
 """Points: half an interval may be this wide for "agrees"; a wider one would agree with almost anything."""
+
+REQUIRED = object()
+"""Stands for the digest of a file that an experiment requires of its user: any will do."""
 
 Unit = tuple[str, int]
 """What two rows are paired by: digest of the data, and seed."""
@@ -94,11 +98,15 @@ def result_tables(paper: PaperTable, results: Iterable[Result]) -> list[ResultTa
 
 
 def settings_of(result: Result) -> dict[str, Any]:
-    """Where a run's configuration departs from its experiment as it is shipped now, by dotted key."""
+    """Where a run's configuration departs from its experiment as it is shipped now, by dotted key.
+
+    A file that the experiment requires of its user is no departure, but where it was not given.
+    """
     shipped, here = _shipped(result["name"]), _flat(result["config"])
     followers = {key for key, value in shipped.items() if isinstance(value, str) and value.startswith("${")}
     keys = sorted((shipped.keys() | here.keys()) - followers)
-    return {key: here.get(key) for key in keys if here.get(key) != shipped.get(key)}
+    given = {key for key in keys if shipped.get(key) is REQUIRED and key in here}
+    return {key: here.get(key) for key in keys if key not in given and here.get(key) != shipped.get(key)}
 
 
 @cache
@@ -114,7 +122,8 @@ def _shipped(name: str) -> dict[str, Any]:
         from mmcse.stages import stage_config  # with Lightning, which few tables need
 
         config = stage_config(config, stage)
-    return _flat(identifying(OmegaConf.to_container(config)))  # type: ignore[arg-type]
+    files = {f"files.{key}": REQUIRED for key in required_of(config) if key in FILES}
+    return _flat(identifying(OmegaConf.to_container(config))) | files  # type: ignore[arg-type]
 
 
 def _flat(node: Any, path: str = "") -> dict[str, Any]:
@@ -167,6 +176,7 @@ def fill_table(
 def _pool(row: PaperRow, results: Sequence[Result], notes: list[str]) -> dict[Unit, Mapping[str, float]]:
     """Test scores of a row's runs, one of each data set and seed: the same run under several names counts once."""
     pool: dict[Unit, Mapping[str, float]] = {}
+    files: dict[str, set[str]] = defaultdict(set)
     for result in results:
         if result["name"] not in row.runs:
             continue
@@ -177,6 +187,9 @@ def _pool(row: PaperRow, results: Sequence[Result], notes: list[str]) -> dict[Un
                 f"{result['name']}, seed {unit[1]}, data {unit[0][:10]}: two results of the same run differ; "
                 "the first one collected is used."
             )
+        for key, digest in result["config"].get("files", {}).items():
+            files[key].add(digest)
+    notes += [f"Row {row.label!r} mixes {len(found)} files of {key}." for key, found in files.items() if len(found) > 1]
     digests = {digest for digest, _ in pool}
     if len(digests) > 1 and results[0]["data"]["kind"] == "real":
         notes.append(f"Row {row.label!r} mixes {len(digests)} banks of real data.")

@@ -12,6 +12,7 @@ from mmcse.configuration import compose_config, experiment_folder
 from mmcse.data.layouts import layout_named
 from mmcse.markdown import markdown_table
 from mmcse.models import count_parameters
+from mmcse.required import assignment, required_of, required_values
 from mmcse.runs.paper import PaperRow, paper_tables
 
 _HEAD = """\
@@ -38,6 +39,11 @@ _SWITCHES = """
 ## Where released code and paper differ
 
 The released behaviour is the default, but for selection on test. A switch has the other.
+"""
+_DEPARTURES = """
+## Where this suite does otherwise
+
+What was released, and what is done here; there is no switch.
 """
 
 
@@ -77,15 +83,28 @@ def model_zoo() -> str:
             for switch in method.get("switches", ())
         ),
     )
-    return "\n".join((_HEAD, costs, _COMMANDS, commands, _SWITCHES, switches, ""))
+    departures = markdown_table(
+        ("method", "released", "here"),
+        (
+            (method["label"], each["released"], each["here"])
+            for method in methods
+            for each in method.get("departures", ())
+        ),
+    )
+    return "\n".join((_HEAD, costs, _COMMANDS, commands, _SWITCHES, switches, _DEPARTURES, departures, ""))
 
 
 def _commands(method: dict[str, Any]) -> str:
     """What trains the rows of a method, and what comes first."""
-    rows = _rows(method)
-    commands = "<br>".join(f"`mmcse train experiment={_experiment(row)} ...`" for row in rows)
-    first = method.get("first") or ", ".join(map(str, _config(rows[0]).stages or ()))
-    return commands + (f" (first: {first})" if first else "")
+    names = [_experiment(row) for row in _rows(method)]
+    first = [f"`{command}`" for command in required_values(names[0]).values()]
+    first += map(str, _config(_rows(method)[0]).stages or ())
+    return "<br>".join(map(_command, names)) + (f" (first: {', '.join(first)})" if first else "")
+
+
+def _command(experiment: str) -> str:
+    given = (assignment(*value) for value in required_values(experiment).items())
+    return f"`{' '.join((f'mmcse train experiment={experiment} ...', *given))}`"
 
 
 def _rows(method: dict[str, Any]) -> list[PaperRow]:
@@ -103,10 +122,11 @@ def _config(row: PaperRow) -> DictConfig:
 
 
 def _parameters(row: PaperRow) -> int:
-    """Parameters at inference of an experiment's network."""
+    """Parameters at inference of an experiment's network, without the files that its user gives it."""
     config = _config(row)
+    files = dict.fromkeys(required_of(config.model))
     with torch.device("meta"):  # without memory
-        network = instantiate(config.model, **_sizes(config.data.bank))
+        network = instantiate(config.model, **_sizes(config.data.bank), **files)
     return count_parameters(network)[0]
 
 

@@ -14,15 +14,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmcse.data.bank import FeatureBank
+from mmcse.data.bank import BankSplit, FeatureBank
 from mmcse.data.npz import some
 from mmcse.errors import MissingFileError, UserError
+from mmcse.models.frontend import to_segments
 from mmcse.objectives.lsld import MAX_EVENTS, language_labels
 from mmcse.progress import progress_bar
 from mmcse.video.extract import different_settings
 from mmcse.video.labelling import STREAMS, SegmentEmbedder, file_of, is_stored
 from mmcse.video.texts import TextEmbeddings
 from mmcse.vocabulary import LLP_CLASSES, LSLD_PHRASES, display_name, near_miss, read_vocabulary
+
+CHUNK = 64
+"""Videos whose frames are in memory at a time."""
 
 log = logging.getLogger(__name__)
 
@@ -106,9 +110,9 @@ def label_segments(
         kind = bank.kind.upper()
         log.warning("WARNING: the features of %s are %s, and texts tell nothing about them.", bank.folder, kind)
     videos = bank.split("train")
-    batch = videos.gather(np.arange(len(videos)))
     if embeddings is None:
-        audio, visual = _projected(batch.audio, texts), batch.visual
+        audio, visual = _features(videos, bank.num_segments)
+        audio = _projected(audio, texts)
     else:
         audio, visual = _stored(embeddings, videos.ids, bank.num_segments, texts, progress)
     for name, found, space in (("audio", audio, texts.audio), ("visual", visual, texts.visual)):
@@ -119,8 +123,9 @@ def label_segments(
                 "valor), or with --embeddings what `mmcse pseudo-label` keeps. The labels serve any bank of the same "
                 "videos."
             )
+    weak = torch.from_numpy(videos.arrays["weak"].astype(np.float32))
     of_audio, of_visual = language_labels(
-        batch.weak, audio, visual, phrases, bank.classes, texts.audio, texts.visual,
+        weak, audio, visual, phrases, bank.classes, texts.audio, texts.visual,
         soft=soft, event_ratio=event_ratio, noise_ratio=noise_ratio,
     )  # fmt: skip
     made = {
@@ -158,6 +163,16 @@ def require_embeddings(folder: Path, ids: Sequence[str]) -> None:
             f"{len(lacking)} of {len(ids)} training videos have no embeddings in {folder}: {some(lacking)}. "
             "`mmcse pseudo-label VIDEOS --out DIR` makes them."
         )
+
+
+def _features(videos: BankSplit, num_segments: int) -> tuple[Tensor, Tensor]:
+    """The features of a bank's videos (N, T, C), where it holds more tokens than segments too."""
+    found = [
+        (to_segments(batch.audio, "clap_map", num_segments), to_segments(batch.visual, "frames", num_segments))
+        for batch in videos.batches(CHUNK)
+    ]
+    audio, visual = (torch.cat(stream) for stream in zip(*found, strict=True))
+    return audio, visual
 
 
 def _projected(audio: Tensor, texts: TextEmbeddings) -> Tensor:
