@@ -19,8 +19,8 @@ def parse(network, batch):
 def test_label_embeddings_come_from_a_file_and_stay_with_the_weights(tmp_path):
     table = np.random.default_rng(0).standard_normal((3, 4)).astype(np.float32)
     np.save(tmp_path / "glove.npy", table)
-    network = small(LEAP, 5, 3, encoder="han", label_embeddings=tmp_path / "glove.npy")
-    assert torch.equal(network.label_embeddings, torch.from_numpy(table).double())
+    network = LEAP(encoder="han", num_classes=3, hidden_dim=8, label_embeddings=tmp_path / "glove.npy")
+    assert torch.equal(network.label_embeddings, torch.from_numpy(table))
     assert "label_embeddings" in network.state_dict()
     assert not any(parameter is network.label_embeddings for parameter in network.parameters())
     assert network.label_projection.in_features == 4
@@ -34,6 +34,33 @@ def test_a_checkpoint_needs_no_file_of_label_embeddings(tmp_path):
     (tmp_path / "glove.npy").unlink()
     network = rebuild({"model": {"_target_": "mmcse.models.LEAP", **arguments}}, weights)
     assert all(torch.equal(tensor, weights[name]) for name, tensor in network.state_dict().items())
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_embeddings_of_any_float_are_kept_exactly_and_read_by_weights_of_another(dtype, tmp_path):
+    table, batch = torch.randn(3, 4, generator=torch.Generator().manual_seed(0)).double().to(dtype), small_videos(5, 3)
+    sources = [table]
+    if dtype is not torch.bfloat16:  # which numpy does not know
+        np.save(tmp_path / "table.npy", table.numpy())
+        sources.append(tmp_path / "table.npy")
+    for source in sources:
+        kept = label_table(source, 3)
+        assert kept.dtype == dtype
+        assert torch.equal(kept, table)
+        network = small(LEAP, 5, 3, encoder="han", label_embeddings=source)
+        exact = small(LEAP, 5, 3, encoder="han", label_embeddings=table.double())
+        assert torch.equal(parse(network, batch).segment_logits, parse(exact, batch).segment_logits)
+    table[0, 0] += 1  # what was given is copied
+    assert kept[0, 0] != table[0, 0]
+
+
+def test_without_embeddings_it_says_so_and_with_them_it_does_not(caplog):
+    LEAP(encoder="han", hidden_dim=8)
+    [warning] = caplog.messages
+    assert "not the published method. Give model.label_embeddings=FILE" in warning
+    caplog.clear()
+    LEAP(encoder="han", hidden_dim=8, label_embeddings=torch.ones(25, 4))
+    assert not caplog.messages
 
 
 def test_made_up_embeddings_are_the_same_every_time_and_tell_classes_apart():
@@ -52,6 +79,7 @@ def test_made_up_embeddings_are_the_same_every_time_and_tell_classes_apart():
         (np.zeros(3), r"of shape \(3,\)"),
         (np.zeros((3, 5), dtype=int), "holds int64"),
         (np.array([["a"], ["b"], ["c"]]), "holds <U1"),
+        (np.zeros((3, 5), dtype=">f4"), "holds >f4"),
         (np.array([None, 1, 2]), "is pickled"),
         (b"glove", "no proper .npy header"),
         (b"", "the file is empty"),

@@ -17,13 +17,15 @@ from golden_zoo import assert_states_fit, videos, with_weights
 from mmcse.models import LEAP
 from mmcse.objectives import LEAPObjective
 
+LABELS = golden.value("label_embedding", (25, 300))
+
 
 @pytest.mark.parametrize(
     ("case", "encoder"), [pytest.param("leap_mmpyr", "mmpyramid", marks=pytest.mark.slow), ("leap_han", "han")]
 )
 def test_forward_losses_and_gradients(shared, case, encoder):
-    network, batch = with_weights(LEAP(encoder=encoder), shared, "leap", case), videos()
-    network.label_embeddings.copy_(torch.from_numpy(golden.value("label_embedding", (25, 300))))
+    leap = LEAP(encoder=encoder, label_embeddings=torch.from_numpy(LABELS))
+    network, batch = with_weights(leap, shared, "leap", case), videos()
     out = network(batch.audio, batch.visual, batch.motion)
     ours = predictions(out) | losses_and_norms(network, LEAPObjective()(out, batch))
     for index, modality in enumerate(("audio", "visual")):
