@@ -231,11 +231,12 @@ def label_table(given: str | os.PathLike[str] | Tensor | None, num_classes: int)
         UserError: there is not an embedding for every class.
     """
     if given is None:
-        log.warning(
-            "LEAP has no embeddings of the class names. Fixed random directions stand in for them: they tell the "
-            "classes apart and know nothing of their names, which is not the published method. Give "
-            "model.label_embeddings=FILE; `mmcse label-embeddings` makes the file of GloVe's vectors."
-        )
+        if torch.get_default_device().type != "meta":  # where parameters are only counted
+            log.warning(
+                "LEAP has no embeddings of the class names. Fixed random directions stand in for them: they tell the "
+                "classes apart and know nothing of their names, which is not the published method. Give "
+                "model.label_embeddings=FILE; `mmcse label-embeddings` makes the file of GloVe's vectors."
+            )
         random = np.random.default_rng(0).standard_normal((num_classes, RANDOM_WIDTH))
         return torch.from_numpy(random * RANDOM_NORM / RANDOM_WIDTH**0.5).to(torch.get_default_dtype())
     if isinstance(given, Tensor):

@@ -46,7 +46,9 @@ NEWER = {
     "evaluation.search_thresholds": None,
     "evaluation.select_on_test": False,
     "evaluation.test_pair": None,
+    "data.drop_last": False,
     "model.hybrid_dropout": 0.1,
+    "model.window_heads": None,
 }
 """Keys that the first configurations did not have, and the value that stands for what was done before them. With this
 value a key is left out, so that runs of then and now are the same run."""
