@@ -106,15 +106,18 @@ def small_batch() -> Batch:
     return refined(golden.batch((3, 10, 6), (3, 20, 7), (3, 10, 5), salt=golden.PUBLIC_SALT))
 
 
-def fingerprint(network: nn.Module, objective: Callable[..., dict[str, Tensor]], batch: Batch) -> list[float]:
-    """Loss, norm of its gradient, sums of segment and video probabilities: any change of the method changes them.
-
-    The weights come from numpy, by our own names, and are the same everywhere.
-    """
+def seeded(network: N) -> N:
+    """The network in double precision, with weights from numpy by our own names, which are the same everywhere."""
     network.double().eval()
     with torch.no_grad():
         for name, weight in network.named_parameters():
             weight.copy_(golden.parameter(name, tuple(weight.shape), golden.PUBLIC_SALT))
+    return network
+
+
+def fingerprint(network: nn.Module, objective: Callable[..., dict[str, Tensor]], batch: Batch) -> list[float]:
+    """Loss, norm of its gradient, sums of segment and video probabilities: any change of the method changes them."""
+    network = seeded(network)
     out = network(batch.audio, batch.visual, batch.motion)
     found = losses_and_norms(network, objective(out, batch))
     numbers = (found["loss_total"], found["grad_norm_total"], out.segment_prob.sum(), out.video_prob.sum())

@@ -10,7 +10,7 @@ from mmcse.batch import Batch
 from mmcse.data import simulated_bank
 from mmcse.evaluation import parsing_scores
 from mmcse.evaluation.decode import decode_output
-from mmcse.models import MMCSE
+from mmcse.models import MMCSE, MMCSEPyramid
 from mmcse.objectives import MMCSEObjective
 
 WIDTHS = {"audio_dim": 48, "visual_dim": 48, "motion_dim": 16}
@@ -45,16 +45,32 @@ def fit(net: MMCSE, videos: Batch, term: str, steps: int, lr: float = 3e-3) -> l
     return values
 
 
+def scores_on(net: MMCSE, videos: Batch) -> dict[str, float]:
+    with torch.no_grad():
+        out = net.eval()(videos.audio, videos.visual, videos.motion)
+    decisions = decode_output(out, gate="video/visual", threshold=0.5, gate_threshold=0.5)
+    return parsing_scores(*decisions, videos.true_audio.bool(), videos.true_visual.bool())
+
+
 @pytest.mark.slow
 def test_a_few_videos_are_learnt_by_heart(videos):
     net = network(64, 32, videos.weak.shape[1])
     fit(net, videos, "total", steps=150)
-    with torch.no_grad():
-        out = net.eval()(videos.audio, videos.visual, videos.motion)
-    decisions = decode_output(out, gate="video/visual", threshold=0.5, gate_threshold=0.5)
-    scores = parsing_scores(*decisions, videos.true_audio.bool(), videos.true_visual.bool())
+    scores = scores_on(net, videos)
     assert scores["Avg"] > 95
     assert min(scores.values()) > 90
+
+
+@pytest.mark.slow
+def test_on_mm_pyramids_encoder_it_learns_too(videos):
+    few = videos.split(12)[0]
+    torch.manual_seed(0)
+    no_dropout = {"dropout": 0.0, "pyramid_dropout": 0.0, "pyramid_attention_dropout": 0.0}
+    sizes = {"hidden_dim": 32, "class_dim": 16, "feedforward_dim": 32, "num_layers": 1, "num_levels": 2, "num_heads": 4}
+    net = MMCSEPyramid(**WIDTHS, **sizes, **no_dropout, num_classes=videos.weak.shape[1])
+    values = fit(net, few, "total", steps=120, lr=5e-3)
+    assert values[-1] < values[0] / 10
+    assert scores_on(net, few)["Avg"] > 80
 
 
 def least_cooccurrence(videos: Batch) -> float:

@@ -5,10 +5,12 @@ import json
 import re
 import shutil
 
+import numpy as np
 import pytest
 import torch
 
 import tiny
+from mmcse.configuration import compose_config
 from mmcse.errors import UserError
 from mmcse.evaluate import read_checkpoint
 from mmcse.runs.record import read_record
@@ -55,6 +57,22 @@ def test_the_summary_says_simulated_and_where_everything_is(finished):
     text = summary(finished)
     assert "SIMULATED" in text
     assert str(finished.folder) in text
+
+
+def test_runs_of_leap_that_were_given_no_label_embeddings_are_marked(smoke_bank, tmp_path, caplog):
+    tiny_leap = ["model=leap", "model.encoder=han", *tiny.method("model=leap"), "trainer.max_epochs=1"]
+    config = compose_config(
+        "train", [*tiny.data(smoke_bank), *tiny.TRAINING, *tiny_leap, "run.tags=[mine]", f"run.root={tmp_path}"]
+    )
+    run = train(config)
+    assert run.record["tags"] == ["mine", "made-up label embeddings"]
+    assert "MADE-UP LABEL EMBEDDINGS" in summary(run)
+    assert any("not the published method" in message for message in caplog.messages)
+    np.save(tmp_path / "glove.npy", np.ones((25, 4)))
+    config.model.label_embeddings = str(tmp_path / "glove.npy")
+    given = train(config)
+    assert given.record["tags"] == ["mine"]
+    assert "MADE-UP" not in summary(given)
 
 
 def test_checkpoints_load_weights_only_and_say_what_they_are(finished):

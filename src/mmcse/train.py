@@ -43,6 +43,8 @@ from mmcse.stages import run_stages
 from mmcse.tracking import mirrored
 from mmcse.trainers import check_trainer
 
+MADE_UP = "made-up label embeddings"
+"""Tag of the records of LEAP's runs that were given none."""
 PROGRESS = ("auto", "bar", "lines", "none")
 MOST_SEED = 2**32 - 1
 WHOLE_EPOCHS = {"check_val_every_n_epoch": 1, "max_steps": -1, "max_time": None}
@@ -101,7 +103,7 @@ def train(config: DictConfig) -> Run:
             "name": config.run.name,
             "identity": identity,
             "seed": config.seed,
-            "tags": resolved["run"]["tags"],
+            "tags": [*resolved["run"]["tags"], *([MADE_UP] if _is_made_up(resolved) else [])],
             "data": {"kind": bank.kind, "digest": bank.digest, "source": bank.source},
             "config": resolved,
             **({"files": files} if files else {}),
@@ -167,6 +169,11 @@ def _fit_and_test(
     record["scores"]["test"] = _below("test/", scores)
     record["per_class"] = parser.per_class
     record["audio_truth"] = datamodule.true_audio("test")
+
+
+def _is_made_up(resolved: dict[str, Any]) -> bool:
+    """Whether random directions stand in for what the network should know of the class names."""
+    return resolved["model"].get("label_embeddings", "") is None
 
 
 def _sizes(bank: FeatureBank) -> dict[str, int]:
@@ -257,5 +264,6 @@ def summary(run: Run) -> str:
     title = f"{record['name']}, seed {record['seed']}, {best} of {last}"
     layers = f", layers: {model['num_layers']}" if "num_layers" in model else ""
     marked = ", SELECTED ON TEST" if record["config"]["evaluation"]["select_on_test"] else ""
+    marked += f", {MADE_UP.upper()}" if _is_made_up(record["config"]) else ""
     table = score_table(record["scores"]["test"], kind=record["data"]["kind"], title=f"test · {title}{layers}{marked}")
     return f"\n{table}\n\n  {folder}: result.json, history.csv, config.yaml, checkpoints/best.ckpt"

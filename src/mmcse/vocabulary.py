@@ -4,7 +4,7 @@ Everything else takes the vocabulary as a tuple of names, so a data set with oth
 nothing more.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,13 @@ LSLD_PHRASES: tuple[str, ...] = (
     "Clapping",
 )
 """The classes of LLP as the prompts of LSLD (Fan et al., NeurIPS 2023) word them, in the same order."""
+
+LEAP_WORDINGS: Mapping[str, str] = {
+    "Frying_(food)": "Fry food",
+    "Baby_cry_infant_cry": "Baby cry infancy cry",
+}
+"""The classes of LLP that LEAP (Zhou et al., ECCV 2024) embeds by other words than those of their names, as far as
+is known."""
 
 
 def read_vocabulary(path: Path | str) -> dict[str, Any]:

@@ -75,6 +75,14 @@ class TestOneProcess:
         assert all(len(batch) == batch_size for batch in batches[:-1])
         assert 1 <= len(batches[-1]) <= batch_size
 
+    @given(counts, batch_sizes, seeds, epochs)
+    def test_whole_batches_alone(self, count, batch_size, seed, epoch):
+        every = rows(BatchSampler(count, batch_size, seed, epoch))
+        sampler = BatchSampler(count, batch_size, seed, epoch, drop_last=True)
+        whole = [batch for batch in every if len(batch) == batch_size]
+        assert len(sampler) == len(whole)
+        assert rows(sampler) == whole
+
     @given(counts, batch_sizes)
     def test_without_a_seed_the_order_is_the_split(self, count, batch_size):
         sampler = BatchSampler(count, batch_size)
@@ -146,6 +154,16 @@ class TestDataModule:
                 np.testing.assert_array_equal(batch.true_audio.numpy(), arrays[data.true_audio(split)][at])
         assert sorted(seen) == list(range(SIZES[split]))
         assert (seen == sorted(seen)) == (split != "train")
+
+    def test_an_incomplete_last_batch_is_dropped_in_training_alone(self, bank):
+        size = SIZES["train"] - 1
+        for drop_last, batches in ((True, [size]), (False, [size, 1])):
+            data = AVVPDataModule(bank, batch_size=size, eval_batch_size=2, drop_last=drop_last)
+            assert [len(batch) for batch in data.train_dataloader()] == batches
+            assert sum(len(batch) for batch in data.val_dataloader()) == SIZES["val"]
+            assert sum(len(batch) for batch in data.test_dataloader()) == SIZES["test"]
+        with pytest.raises(UserError, match=r"no whole batch of 99 videos.* data\.drop_last=false"):
+            AVVPDataModule(bank, batch_size=99, drop_last=True).train_dataloader()
 
     def test_the_seed_decides_the_order_of_training(self, bank):
         def order(seed, epoch=0):

@@ -197,6 +197,13 @@ def test_calibration_error_by_hand():
     assert found.calibration_error == pytest.approx(0.5 * 0.4 + 0.5 * 0.05)
 
 
+def test_scores_above_one_count_as_certain():
+    above, certain = (reliability(np.array([0.2, score, score]), np.array([0, 1, 0])) for score in (1.23, 1.0))
+    np.testing.assert_array_equal(above.confidence, certain.confidence)
+    assert above.calibration_error == certain.calibration_error
+    assert above.confidence[-1] == 1
+
+
 def test_scores_at_the_threshold_in_use_are_those_of_the_decisions():
     scores = scores_by_threshold(MADE.segment_prob, MADE.true, np.array([0.5, 0.9]), MADE.passed)
     by_class = per_class_scores(*np.moveaxis(MADE.predicted, 2, 0), *np.moveaxis(MADE.true, 2, 0))

@@ -1,5 +1,6 @@
 """LFAV against numbers of the authors' implementation, applied to LLP's features."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -12,7 +13,9 @@ from golden_hybrids import (
     zoo_numbers,
 )
 from golden_zoo import assert_states_fit, videos, with_weights
-from mmcse.models import LFAV
+from literal_lfav import LiteralLFAV
+from mmcse.models import LFAV, count_parameters
+from mmcse.models.reference import to_reference_state, unused_reference_names
 from mmcse.objectives import LFAVObjective
 
 
@@ -61,6 +64,26 @@ def test_states_of_the_authors(shared):
     with torch.device("meta"):
         assert_states_fit(LFAV(), shared, "lfav", "lfav")
         assert_states_fit(LFAV(num_segments=40, num_levels=6), shared, "lfav", "lfav_t40")
+        assert_states_fit(LFAV(), shared, "lfav", "lfav_few")
+
+
+def test_lfavs_own_network_has_the_authors_size():
+    """35 classes, frames of ResNet-18, 200 segments and six levels, with what the authors' stage 3 never uses."""
+    with torch.device("meta"):
+        network = LFAV(visual_dim=512, num_classes=35, num_segments=200, num_levels=6)
+        unused = sum(int(np.prod(shape)) for shape in unused_reference_names(network).values())
+        assert sum(count_parameters(network)) + unused == 22_782_639
+
+
+def test_seeded_weights_at_40_segments_give_what_the_literal_implementation_gives(shared):
+    network = with_weights(LFAV(num_segments=40, num_levels=6), shared, "lfav", "lfav_t40")
+    batch = videos(40)
+    out = network(batch.audio, batch.visual, batch.motion)
+    oracle = LiteralLFAV(to_reference_state(network), 6, 4, 4, 0.5, (1,) * 6)
+    video = oracle(batch.audio[0], batch.visual[0], batch.motion[0])
+    torch.testing.assert_close(out.segment_prob[0].transpose(0, 1), video.segments, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(out.events.reweighted_prob[0], video.third, rtol=1e-9, atol=1e-12)
+    assert 0 < video.exists.double().mean() < 1
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch.autograd import grad
 
 from golden_zoo import small, small_videos
@@ -55,9 +56,10 @@ def test_the_hard_rule_is_noisy_in_training_only(things_and_tokens):
     assert torch.equal(soft(*things_and_tokens)[1], soft(*things_and_tokens)[1])
 
 
-def test_grouping_written_out(things_and_tokens):
+@pytest.mark.parametrize("rule", ["soft", "hard"])
+def test_grouping_written_out(things_and_tokens, rule):
     """A token gets its things' values in shares of what it was assigned, plus one."""
-    network, (things, tokens) = block("soft"), things_and_tokens
+    network, (things, tokens) = block(rule), things_and_tokens
     x, t = network.thing_norm(things), network.token_norm(tokens)
     mixed = torch.stack([network.mixing(t[:, :, c]) for c in range(8)], dim=-1)
     p = network.mixed_norm(mixed)
@@ -67,7 +69,9 @@ def test_grouping_written_out(things_and_tokens):
     gathered = torch.zeros_like(p)
     for b in range(2):
         for n in range(3):
-            share = torch.stack([(query[b] @ key[b, s] / 8**0.5).softmax(dim=0)[n] for s in range(5)])
+            scores = [query[b] @ key[b, s] / 8**0.5 for s in range(5)]
+            share = torch.stack([(x.softmax(dim=0) if rule == "soft" else x == x.max())[n].double() for x in scores])
+            torch.testing.assert_close(network(things, tokens)[1][b, n], share)
             gathered[b, n] = (share[:, None] * value[b]).sum(dim=0) / (share.sum() + 1)
     u = p + network.assigning.out(gathered)
     torch.testing.assert_close(network(things, tokens)[0], u + network.result_mlp(network.result_norm(u)))
@@ -123,6 +127,37 @@ def test_the_released_map_hardly_tells_segments_apart_and_the_plain_one_does():
     torch.testing.assert_close(released.assignment, 1 + plain.assignment.softmax(dim=1))
     torch.testing.assert_close(plain.assignment.sum(dim=-1), torch.ones(3, 10, 2).double())
     assert torch.equal(released.audio_prob, plain.audio_prob)
+
+
+@pytest.mark.parametrize("rule", ["soft", "hard"])
+def test_with_a_plain_map_a_segment_has_at_most_one_event_of_a_modality(rule):
+    network, batch = small(MGN, 10, 4, num_heads=2, unimodal_rule=rule, soft_map="assignment"), small_videos(10, 4)
+    for head in (network.audio_head, network.visual_head):
+        head.bias.data.fill_(9)
+    if rule == "soft":  # shares far from equal
+        for of_modality in (network.audio, network.visual):
+            of_modality.grouping.assigning.query.weight.data.mul_(1000)
+    found = parse(network, batch).segment_prob >= 0.5
+    assert found.any()
+    assert found.sum(dim=-1).max() == 1
+
+
+def test_under_the_hard_rule_a_segment_has_the_probability_of_its_video_in_one_class():
+    network, batch = small(MGN, 10, 4, num_heads=2, unimodal_rule="hard"), small_videos(10, 4)
+    out = parse(network, batch)
+    for index, (module, prob) in enumerate(((network.audio, out.audio_prob), (network.visual, out.visual_prob))):
+        x = network.front_end(batch.audio, batch.visual, batch.motion)
+        learnt = (network.audio_tokens, network.visual_tokens)[index].expand(3, -1, -1)
+        both = module.blocks(torch.cat((x[index], learnt), dim=1))
+        group = module.grouping
+        tokens = group.token_norm(both[:, 10:])
+        tokens = group.mixed_norm(group.mixing(tokens.transpose(1, 2)).transpose(1, 2))
+        things = group.thing_norm(out.segments[:, :, index])
+        tokens = tokens + group.gathering(tokens, things)
+        tokens = group.gathered_norm(tokens + group.gathering_mlp(group.gathering_norm(tokens)))
+        scores = group.assigning.key(things) @ group.assigning.query(tokens).transpose(1, 2)  # (B, T, K)
+        expected = prob[:, None] * F.one_hot(scores.argmax(dim=-1), 4)
+        torch.testing.assert_close(out.segment_prob[:, :, index], expected)
 
 
 def test_probabilities_above_one_are_kept_and_decided_upon():

@@ -1,7 +1,9 @@
 """MM-CSE on MM-Pyramid's encoder: both parts are used as they are, in the order that the module states."""
 
+import pytest
 import torch
 
+from golden_hybrids import SMALL, seeded, small_batch
 from golden_zoo import small, small_videos
 from mmcse.models import MMCSE, MMCSEPyramid, count_parameters
 from mmcse.models.mmpyramid import PyramidEncoder
@@ -22,6 +24,18 @@ def test_it_is_mmcse_on_encoded_features_that_rebuilds_those_of_the_front_end():
     assert torch.equal(out.reconstruction, expected.reconstruction)
     assert torch.equal(out.holistic, torch.stack(projected, dim=2))
     assert not torch.allclose(out.holistic, expected.holistic)
+
+
+def test_numbers_of_a_small_network():
+    """Our own: there is nothing to compare with. Loss, norm of its gradient, sums of probabilities."""
+    network = seeded(MMCSEPyramid(**SMALL | SIZES | {"num_layers": 2, "num_levels": 2}))
+    batch = small_batch()
+    out = network(batch.audio, batch.visual, batch.motion)
+    loss = MMCSEObjective()(out, batch)["total"]
+    loss.backward()
+    norm = torch.cat([parameter.grad.flatten() for parameter in network.parameters()]).norm()
+    found = [float(x.detach()) for x in (loss, norm, out.segment_prob.sum(), out.video_prob.sum())]
+    assert found == pytest.approx([529.12553347729, 10479.5043011422, 764.87304143331, 38.49009130497], rel=1e-9)
 
 
 def test_without_what_only_losses_need_it_predicts_the_same():

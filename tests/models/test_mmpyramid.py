@@ -54,6 +54,27 @@ def test_one_cross_layer_reads_the_inputs_of_its_level_in_both_directions():
     torch.testing.assert_close(new_visual, level.visual(visual, level.cross(visual, audio, visible), visible))
 
 
+def test_fusion_written_out():
+    """Levels of a segment attend to each other; each is weighed by a sigmoid of its own, and they are summed."""
+    fusion = encoder(3).audio_fusion
+    torch.manual_seed(2)
+    levels = [torch.randn(2, 4, 8).double() for _ in range(3)]
+    fused = fusion(levels)
+    layer, heads = fusion.layer, (slice(0, 4), slice(4, 8))
+    for b in range(2):
+        for t in range(4):
+            tokens = torch.stack([level[b, t] for level in levels])  # (L, D); keys and values are not normalised
+            query = layer.attention.query(layer.attention_norm(tokens))
+            key, value = layer.attention.key(tokens), layer.attention.value(tokens)
+            seen = [(query[:, h] @ key[:, h].T / 2).softmax(dim=-1) @ value[:, h] for h in heads]
+            related = tokens + layer.attention.out(torch.cat(seen, dim=-1))
+            first, last = layer.feedforward[0], layer.feedforward[3]
+            related = related + last(first(layer.feedforward_norm(related)).relu())
+            weights = [(fusion.weight.weight[0] @ token + fusion.weight.bias[0]).sigmoid() for token in related]
+            torch.testing.assert_close(fused[b, t], sum(w * z for w, z in zip(weights, related, strict=True)))
+            assert (sum(weights) - 1).abs() > 1e-3  # no softmax
+
+
 def test_layers_start_as_in_the_released_code():
     network = encoder(2)
     starts = {

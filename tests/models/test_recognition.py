@@ -93,6 +93,12 @@ def test_what_trains_dhhn_is_not_what_its_authors_save():
     assert candidates(to_reference_state(network)) != ["dhhn"]  # the parser alone, and without its idle norms
 
 
+def test_hans_encoder_in_leap_is_known_without_the_norms_that_it_never_uses():
+    state = to_reference_state(LEAP(**SIZES, encoder="han", num_heads=2, label_embeddings=torch.ones(3, 4)))
+    assert "MMP.hat_encoder.norm1.weight" not in state
+    assert recognise(state).sizes["encoder"] == "han"
+
+
 def test_leap_without_label_embeddings_is_refused(embeddings, tmp_path):
     export_reference(built("leap", embeddings)[0], tmp_path / "leap.pth")
     with pytest.raises(UserError, match="--label-embeddings FILE"):

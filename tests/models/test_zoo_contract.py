@@ -27,6 +27,7 @@ METHODS = {
     "dhhn": (DHHN, {"guide_heads": 2, "feedforward_dim": 6}, DHHNObjective("refined")),
     "dhhn-pair": (DHHNPair, {"num_heads": 2}, None),
     "lfav": (LFAV, {"num_heads": 2, "num_levels": 1, "threshold": 0.4}, LFAVObjective()),
+    "lfav-heads": (LFAV, {"num_heads": 2, "num_levels": 1, "window_heads": 4}, LFAVObjective()),
     "lfav-half": (LFAV, {"num_heads": 2, "num_levels": 1, "roll": "half_window"}, LFAVObjective(labels="modality")),
 }
 every_method = pytest.mark.parametrize(("build", "switches", "objective"), METHODS.values(), ids=METHODS)
@@ -139,6 +140,8 @@ def test_of_a_tensor_that_a_state_holds_twice_the_later_name_wins(second):
         (DHHN, {"guide_heads": 3}, r"hidden_dim \(8\) must be a multiple of guide_heads \(3\)"),
         (DHHN, {"visual_guide_layers": 0}, "visual_guide_layers is 0"),
         (LFAV, {"roll": "two"}, "roll is 'two'; expected 'one' or 'half_window'"),
+        (LFAV, {"window_heads": 3}, r"hidden_dim \(8\) must be a multiple of window_heads \(3\)"),
+        (LFAV, {"window_heads": 0}, r"a multiple of window_heads \(0\)"),
         (LFAV, {"num_levels": 0}, "at least one level of windows; num_levels is 0"),
         (LFAV, {"num_levels": 5}, "windows of 32 segments, which 10 segments .* at most 4 levels"),
     ],
@@ -146,6 +149,17 @@ def test_of_a_tensor_that_a_state_holds_twice_the_later_name_wins(second):
 def test_impossible_arguments_are_refused(build, switches, said):
     with pytest.raises(UserError, match=said):
         small(build, 10, 3, **switches)
+
+
+@every_method
+@pytest.mark.parametrize("other", [4, 10, 15])
+def test_videos_of_another_number_of_segments_are_refused(build, switches, objective, other):
+    """4 and 10 could be CLAP's tokens, 10 and 15 are multiples of what the network was built for."""
+    network, batch = small(build, 5, 3, **switches), small_videos(other, 3)
+    with pytest.raises(UserError, match=f"{other} segments in audio and motion.* Build it with num_segments={other}"):
+        network(*features(batch))
+    own = small_videos(5, 3)  # with four tokens of CLAP's map
+    assert network(batch.audio[:, :4], own.visual, own.motion).segment_logits.shape[1] == 5
 
 
 @pytest.mark.parametrize("objective", [MGNObjective(), DHHNObjective(), LFAVObjective(), LEAPObjective()])

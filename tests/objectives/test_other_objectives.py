@@ -90,8 +90,10 @@ def test_terms_of_leap_on_pseudo_labels(segment, similarity):
     torch.testing.assert_close(losses["total"], total)
 
 
-def test_leap_without_pseudo_labels_repeats_the_weak_one():
-    batch = replace(small_videos(5, 3), pseudo_audio=None, pseudo_visual=None, weak_audio=None, weak_visual=None)
+def test_leap_without_pseudo_labels_repeats_the_weak_one_whatever_was_refined():
+    batch = replace(small_videos(5, 3), pseudo_audio=None, pseudo_visual=None)
+    assert not torch.equal(batch.weak_audio, batch.weak)
+    assert not torch.equal(batch.weak_visual, batch.weak)
     out = parse(small(LEAP, 5, 3, encoder="han"), batch)
     losses = LEAPObjective(labels="weak")(out, batch)
     smoothed = 0.9 * batch.weak + 0.05
@@ -99,6 +101,9 @@ def test_leap_without_pseudo_labels_repeats_the_weak_one():
     torch.testing.assert_close(losses["visual"], bce(out.visual_prob, smoothed))
     repeated = smoothed[:, None].expand(-1, 5, -1)
     torch.testing.assert_close(losses["segment_visual"], bce(out.segment_prob[:, :, 1], repeated))
+    torch.testing.assert_close(
+        losses["segment_audio"], bce(out.segment_prob[:, :, 0], batch.weak[:, None].expand(-1, 5, -1))
+    )
     with pytest.raises(UserError, match="needs segment pseudo labels"):
         LEAPObjective()(out, batch)
 

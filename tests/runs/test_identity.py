@@ -5,10 +5,13 @@ from omegaconf import OmegaConf
 
 import tiny
 from mmcse.configuration import compose_config
-from mmcse.errors import MissingFileError
+from mmcse.errors import MissingFileError, UserError
 from mmcse.runs.collect import result_of
 from mmcse.runs.identity import FILES, NEWER, file_digests, identifying, run_identity
 from runs_made_up import record
+
+WORLD_0 = "9437f4e5087ff686a6ed02cf956b578258d062ec4b55986d7175f99dd4202079"
+"""Digest of SimLLP small, world 0, in the records."""
 
 
 def plain(*overrides):
@@ -34,6 +37,21 @@ def test_the_order_of_the_videos_and_the_number_of_processes_count_where_they_ar
 def test_the_identity_of_the_paper_s_recipe_stays():
     """Results that were collected since depend on it."""
     assert run_identity(plain(), "digest") == "c8c9b59b24"
+
+
+def test_the_identities_of_recorded_runs_stay():
+    recorded = {"leap": "8846a204eb", "lfav": "ca3ed7c293", "mmcse_pyramid": "4a9792e80d"}  # on SimLLP's world 0
+    for name, identity in recorded.items():
+        config = OmegaConf.to_container(compose_config("train", [f"experiment=baselines/{name}"]), resolve=True)
+        assert run_identity(config, WORLD_0) == identity
+
+
+def test_a_file_that_an_experiment_asks_for_is_part_of_it_and_of_no_run():
+    shipped = OmegaConf.to_container(compose_config("train", ["model=leap", "model.label_embeddings=???"]))
+    assert identifying(shipped)["files"] == {"model.label_embeddings": "???"}
+    assert "files" not in identifying(plain("model=leap"))  # and so departs from it in a table
+    with pytest.raises(UserError, match=r"not given: add model\.label_embeddings=FILE"):
+        file_digests(shipped)
 
 
 def test_files_count_by_what_is_in_them(tmp_path):

@@ -56,21 +56,31 @@ class BatchSampler(Sampler[np.ndarray]):
         batch_size: rows of a batch, on each process.
         shuffle_seed: None keeps the order of the split and all of its rows.
         epoch: the first epoch, counted from 0.
+        drop_last: leave out the last batch of an epoch where it is not whole.
     """
 
-    def __init__(self, num_videos: int, batch_size: int, shuffle_seed: int | None = None, epoch: int = 0) -> None:
+    def __init__(
+        self,
+        num_videos: int,
+        batch_size: int,
+        shuffle_seed: int | None = None,
+        epoch: int = 0,
+        drop_last: bool = False,
+    ) -> None:
         self.num_videos, self.batch_size, self.shuffle_seed, self.epoch = num_videos, batch_size, shuffle_seed, epoch
+        self.drop_last = drop_last
 
     def set_epoch(self, epoch: int) -> None:
         """Called by the trainer at the start of each epoch."""
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        rows = self._own_rows()
-        return (rows[start : start + self.batch_size] for start in range(0, len(rows), self.batch_size))
+        rows, batches = self._own_rows(), range(len(self))
+        return (rows[batch * self.batch_size : (batch + 1) * self.batch_size] for batch in batches)
 
     def __len__(self) -> int:
-        return -(-len(self._own_rows()) // self.batch_size)
+        rows = len(self._own_rows())
+        return rows // self.batch_size if self.drop_last else -(-rows // self.batch_size)
 
     def _own_rows(self) -> np.ndarray:
         rank, processes = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
@@ -95,6 +105,7 @@ class AVVPDataModule(L.LightningDataModule):
             `mmcse.data.label_changes`. It fills the batches' `weak_audio` and `weak_visual`.
         segment_labels: a folder of segment labels that training uses in place of the bank's pseudo labels, see
             `mmcse.data.segment_labels`.
+        drop_last: leave out the last training batch of an epoch where it is not whole.
 
     Attributes:
         validated: the split that validation sees; "val" unless someone sets it to "test", see
@@ -114,6 +125,7 @@ class AVVPDataModule(L.LightningDataModule):
         audio_truth: str = "original",
         label_changes: str | None = None,
         segment_labels: str | None = None,
+        drop_last: bool = False,
     ) -> None:
         super().__init__()
         if min(batch_size, eval_batch_size) < 1:
@@ -125,7 +137,7 @@ class AVVPDataModule(L.LightningDataModule):
         self.bank = bank if isinstance(bank, FeatureBank) else FeatureBank.open(bank)
         self.batch_size, self.eval_batch_size, self.num_workers = batch_size, eval_batch_size, num_workers
         self.seed, self.audio_truth = seed, audio_truth
-        self.label_changes, self.segment_labels = label_changes, segment_labels
+        self.label_changes, self.segment_labels, self.drop_last = label_changes, segment_labels, drop_last
         self.validated = "val"
         self._first_epoch = 0
         scored = [self.true_audio(split) for split in self.bank.splits if split != "train"]
@@ -149,9 +161,16 @@ class AVVPDataModule(L.LightningDataModule):
 
         Raises:
             MissingFileError: there is no file of label changes, or no segment labels.
-            UserError: these files are not what they should be, or not of these videos.
+            UserError: these files are not what they should be, or not of these videos; or there is no whole batch, and
+                others are left out.
         """
-        return self._loader("train", self.batch_size, self.seed, self._first_epoch)
+        loader = self._loader("train", self.batch_size, self.seed, self._first_epoch)
+        if not len(loader):
+            raise UserError(
+                f"An epoch has no whole batch of {self.batch_size} videos, and data.drop_last leaves out any other. "
+                "Choose a smaller data.batch_size, or data.drop_last=false."
+            )
+        return loader
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """Validation videos in the order of the split."""
@@ -191,7 +210,7 @@ class AVVPDataModule(L.LightningDataModule):
         dataset = VideoDataset(self.bank.split(name), self.true_audio(name), labels)
         return DataLoader(
             dataset,
-            sampler=BatchSampler(len(dataset), batch_size, shuffle_seed, epoch),
+            sampler=BatchSampler(len(dataset), batch_size, shuffle_seed, epoch, self.drop_last and name == "train"),
             batch_size=None,  # the sampler's items are whole batches already
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,

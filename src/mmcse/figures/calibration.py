@@ -40,11 +40,11 @@ def reliability(probability: np.ndarray, outcome: np.ndarray, bins: int = BINS) 
     """Sort probabilities into bins and compare them with what came true.
 
     Args:
-        probability: of any shape, between 0 and 1.
+        probability: of any shape, between 0 and 1; more than 1, as MGN's segment scores may be, counts as 1.
         outcome: of the same shape, what came true.
         bins: how many, of equal width.
     """
-    probability, outcome = np.ravel(probability).astype(float), np.ravel(outcome).astype(float)
+    probability, outcome = np.ravel(probability).astype(float).clip(0, 1), np.ravel(outcome).astype(float)
     place = np.minimum((probability * bins).astype(int), bins - 1)
     count, total, true = (np.bincount(place, weights, bins) for weights in (None, probability, outcome))
     with np.errstate(invalid="ignore"):

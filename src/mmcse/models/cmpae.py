@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from mmcse.errors import UserError
 from mmcse.models.decoupling import stack_modalities
 from mmcse.models.dropout import Dropout
-from mmcse.models.frontend import FrontEnd, to_segments
+from mmcse.models.frontend import FrontEnd, check_segments, to_segments
 from mmcse.models.hybrid import hybrid_layers, update_both
 from mmcse.models.jomold import JoMoLDOutput
 from mmcse.models.linear import Linear
@@ -84,6 +84,7 @@ class EluFrontEnd(FrontEnd):
 
     def forward(self, audio: Tensor, visual: Tensor, motion: Tensor) -> tuple[Tensor, Tensor]:
         """As `FrontEnd.forward`; every stored frame goes through the linear layer, which costs more."""
+        check_segments(audio, motion, self.num_segments)
         audio = to_segments(F.elu(self.audio(audio)), "clap_map", self.num_segments)
         visual = to_segments(F.elu(self.visual(visual)), "frames", self.num_segments)
         motion = to_segments(F.elu(self.motion(motion)), "frames", self.num_segments)

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from mmcse.errors import UserError
 from mmcse.models.linear import Linear
 from mmcse.resampling import Resampling, resampling_matrix
 
@@ -30,12 +31,29 @@ class FrontEnd(nn.Module):
         """Features of the three streams, each (B, N, C), to audio and visual holistic features, each (B, T, D).
 
         Raises:
-            UserError: a stream's N is neither T nor a token count that can be resampled to T.
+            UserError: a stream's N is neither T nor a token count that can be resampled to T, or videos have another T.
         """
+        check_segments(audio, motion, self.num_segments)
         audio = self.audio(to_segments(audio, "clap_map", self.num_segments))
         visual = self.visual(to_segments(visual, "frames", self.num_segments))
         motion = self.motion(to_segments(motion, "frames", self.num_segments))
         return audio, self.fusion(torch.cat((visual, motion), dim=-1))
+
+
+def check_segments(audio: Tensor, motion: Tensor, num_segments: int) -> None:
+    """Refuse videos of another number of segments than a network's, where they would pass for stored tokens.
+
+    An even number of audio segments could also be CLAP's feature map, and a multiple of T frames; but motion features
+    are never stored but one per segment.
+
+    Raises:
+        UserError: both streams have the same other number.
+    """
+    if audio.shape[1] == motion.shape[1] != num_segments:
+        raise UserError(
+            f"These videos have {motion.shape[1]} segments in audio and motion, and the network was built for "
+            f"{num_segments}. Build it with num_segments={motion.shape[1]}."
+        )
 
 
 def to_segments(stream: Tensor, how: Resampling, num_segments: int) -> Tensor:

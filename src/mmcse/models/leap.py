@@ -4,6 +4,7 @@ Every class has a token that starts from the embedding of its name and gathers w
 the token then matches a segment is the event's logit there; what the token has become tells of the whole video.
 """
 
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -47,6 +48,10 @@ VideoRule = Literal["thresholded_or", "max"]
 
 RANDOM_WIDTH, RANDOM_NORM = 300, 6.0
 """Width, and about the norm, of the GloVe vectors that random label embeddings stand in for."""
+
+_FLOATS = ("float16", "bfloat16", "float32", "float64")
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +104,7 @@ class LabelDecoder(nn.Module):
     {"MMP", "AVL"},
     sizes=FRONT_END_SIZES
     | {
-        "encoder": lambda state: "han" if "MMP.hat_encoder.norm1.weight" in state else "mmpyramid",
+        "encoder": lambda state: "han" if any(name.startswith("MMP.hat_encoder.") for name in state) else "mmpyramid",
         "num_layers": "AVL.lv_cma_network.",
         "feedforward_dim": ("AVL.lv_cma_network.0.feed_forward.w_1.weight", 0),
         "num_levels": "MMP.capture.msa.",
@@ -126,9 +131,10 @@ class LEAP(nn.Module):
         attention_dropout: on the attention weights of decoder and pyramid.
         dropout: on the updates of their layers, and inside the feed-forward parts.
         hybrid_dropout: rate everywhere HAN's encoder has dropout.
-        label_embeddings: the (K, E) embeddings of the class names, or a .npy file with them. None: fixed random
-            directions, one per class, which only tell the classes apart. (The paper's are GloVe 6B, 300-d, not
-            normalised.)
+        label_embeddings: the (K, E) embeddings of the class names, or a .npy file with them, in any floating dtype;
+            they are kept in theirs, and read in that of the weights. None: fixed random directions, one per class,
+            which only tell the classes apart, and a warning. (The paper's are GloVe 6B, 300-d, not normalised;
+            `mmcse label-embeddings` makes such a file.)
         video: how the video-level probability follows from those of the modalities. Both rules gate alike at a
             threshold of 0.5; a gradient has only "max".
 
@@ -194,7 +200,7 @@ class LEAP(nn.Module):
         """
         projected = self.front_end(audio, visual, motion)
         encoded_audio, encoded_visual = self.encoder(*projected)
-        labels = self.label_projection(self.label_embeddings)
+        labels = self.label_projection(self.label_embeddings.to(self.label_projection.weight.dtype))
         audio_logits, audio_prob, audio_labels = self.audio_decoder(labels, encoded_audio)
         visual_logits, visual_prob, visual_labels = self.visual_decoder(labels, encoded_visual)
         video_prob = torch.maximum(audio_prob, visual_prob)
@@ -213,31 +219,39 @@ def label_table(given: str | os.PathLike[str] | Tensor | None, num_classes: int)
     """The embeddings of the class names.
 
     Args:
-        given: (K, E) numbers in the order of the classes, or a .npy file of them; None makes them up, always the same.
+        given: (K, E) numbers in the order of the classes, or a .npy file of them; None makes them up, always the same,
+            and says so.
         num_classes: K.
 
     Returns:
-        (K, E), in the default floating dtype.
+        (K, E), in the dtype they were given in.
 
     Raises:
         MissingFileError: there is no such file.
         UserError: there is not an embedding for every class.
     """
     if given is None:
+        if torch.get_default_device().type != "meta":  # where parameters are only counted
+            log.warning(
+                "LEAP has no embeddings of the class names. Fixed random directions stand in for them: they tell the "
+                "classes apart and know nothing of their names, which is not the published method. Give "
+                "model.label_embeddings=FILE; `mmcse label-embeddings` makes the file of GloVe's vectors."
+            )
         random = np.random.default_rng(0).standard_normal((num_classes, RANDOM_WIDTH))
         return torch.from_numpy(random * RANDOM_NORM / RANDOM_WIDTH**0.5).to(torch.get_default_dtype())
     if isinstance(given, Tensor):
-        place, table = "What was given", given.numpy(force=True)
+        place, table = "What was given", given.detach().cpu().clone()
     elif Path(given).is_file():
         place, table = given, read_array(Path(given))
     else:
         raise MissingFileError(f"There is no file {given}. Expected label embeddings, a .npy file of (K, E) numbers.")
-    if table.ndim != 2 or len(table) != num_classes or table.dtype.kind != "f":
+    dtype = str(table.dtype).removeprefix("torch.")
+    if table.ndim != 2 or len(table) != num_classes or dtype not in _FLOATS:
         raise UserError(
-            f"{place} holds {table.dtype} of shape {table.shape}. Expected a float embedding for each of "
+            f"{place} holds {dtype} of shape {tuple(table.shape)}. Expected a float embedding for each of "
             f"{num_classes} classes, (K, E)."
         )
-    return torch.tensor(table, dtype=torch.get_default_dtype())
+    return table if isinstance(table, Tensor) else torch.tensor(table)
 
 
 @reference_names.register

@@ -164,6 +164,8 @@ class LFAV(nn.Module):
         hidden_dim: D.
         num_levels: L; level l has windows of 2^(l+1) segments.
         num_heads: H of stages 1 and 3, a divisor of D.
+        window_heads: H of stage 1 where it is another one; None takes `num_heads`. The authors' script asks for 8,
+            which never reach the released stage 1.
         dropout: of stage 1; the other stages have none.
         threshold: least probability of stage 1 at which a segment has an event.
         roll: how far the windows of stage 1 move between their two passes. The released code moves them by one
@@ -186,10 +188,14 @@ class LFAV(nn.Module):
         dropout: float = 0.2,
         threshold: float = 0.5,
         roll: Roll = "one",
+        window_heads: int | None = None,
     ) -> None:
         super().__init__()
         if roll not in ("one", "half_window"):
             raise UserError(f"roll is {roll!r}; expected 'one' or 'half_window'.")
+        window_heads = num_heads if window_heads is None else window_heads
+        if window_heads < 1 or hidden_dim % window_heads:
+            raise UserError(f"hidden_dim ({hidden_dim}) must be a multiple of window_heads ({window_heads}).")
         if num_levels < 1:
             raise UserError(f"LFAV needs at least one level of windows; num_levels is {num_levels}.")
         if (window := 2**num_levels) - num_segments > num_segments:
@@ -200,7 +206,7 @@ class LFAV(nn.Module):
         self.threshold = threshold
         self.front_end = FrontEnd(audio_dim, visual_dim, motion_dim, hidden_dim, num_segments)
         self.levels = nn.ModuleList(
-            WindowLevel(hidden_dim, num_heads, 2 ** (level + 1), dropout, roll) for level in range(num_levels)
+            WindowLevel(hidden_dim, window_heads, 2 ** (level + 1), dropout, roll) for level in range(num_levels)
         )
         self.first_head = TemporalHead(num_classes, hidden_dim)
         self.graphs = nn.ModuleList(GraphAttention(hidden_dim) for _ in range(2))

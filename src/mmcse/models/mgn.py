@@ -126,7 +126,8 @@ class MGN(nn.Module):
         soft_map: what localises events under the soft rule. "double_softmax" (released) is one plus a softmax, over
             the segments, of shares that are softmax values already: for ten segments within 1 + [0.039, 0.232], so
             that a segment tells hardly more than its video. "assignment" is the share of the segment that the class
-            has, as under the hard rule.
+            has, as under the hard rule. Shares of a segment sum to one over the classes: at a threshold of 0.5 it has
+            at most one event of a modality, under either rule.
 
     Raises:
         UserError: an impossible combination of arguments.

@@ -2,9 +2,8 @@
 
 The paper does not say how the two are wired. Here the encoder stands where nothing stood before, between the front end
 and CAFD, and its streams, audio and visual in the straight order, are what CAFD splits by class. Everything after it is
-MM-CSE as it was, but that the decoders have to rebuild what the front end gave, not what the encoder made of it: a deep
-encoder that is trained to be easy to rebuild may learn to say nothing. On simulated data it did, in trials of which no
-record was kept.
+MM-CSE as it was, but that the decoders have to rebuild what the front end gave, not what the encoder made of it: an
+encoder whose own output has to be rebuilt can make that easy by saying little.
 """
 
 from dataclasses import replace

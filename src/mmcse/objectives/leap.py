@@ -8,13 +8,7 @@ from torch import Tensor
 
 from mmcse.batch import Batch, ParserOutput
 from mmcse.errors import UserError
-from mmcse.objectives.classification import (
-    check_smoothing,
-    modality_labels,
-    modality_target,
-    pseudo_labels,
-    video_loss,
-)
+from mmcse.objectives.classification import check_smoothing, pseudo_labels, smoothed, video_loss
 from mmcse.objectives.contrastive import hybrid_output
 from mmcse.objectives.total import with_total
 
@@ -69,7 +63,7 @@ class LEAPObjective:
         segment: weight of the two segment terms.
         similarity: weight of the similarity term.
         labels: "pseudo" takes segment pseudo labels, and at video level whether an event has any segment; "weak"
-            takes the video's label for every segment, with a smoothed visual one.
+            takes the video's own label for every segment, smoothed for visual.
         similarity_labels: whether the similarity follows the segment labels, or the network's own predictions.
         epsilon: target similarity of segments that share no event.
         visual_smoothing: of the visual label, where labels are weak.
@@ -125,7 +119,6 @@ class LEAPObjective:
         """The labels (B, T, K) of audio and visual segments."""
         if self.labels == "pseudo":
             return pseudo_labels(batch)
-        audio, kept = modality_labels(batch)
-        visual = modality_target(batch.weak, kept, self.visual_smoothing)
-        segments = batch.motion.shape[1]
-        return audio[:, None].expand(-1, segments, -1), visual[:, None].expand(-1, segments, -1)
+        labels = batch.weak, smoothed(batch.weak, self.visual_smoothing)
+        audio, visual = (label[:, None].expand(-1, batch.motion.shape[1], -1) for label in labels)
+        return audio, visual

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from omegaconf import MISSING
+
 from mmcse.errors import MissingFileError, UserError
 
 FILES = ("objective.noise_ratios", "data.label_changes", "data.segment_labels", "model.label_embeddings")
@@ -44,6 +46,9 @@ NEWER = {
     "evaluation.search_thresholds": None,
     "evaluation.select_on_test": False,
     "evaluation.test_pair": None,
+    "data.drop_last": False,
+    "model.hybrid_dropout": 0.1,
+    "model.window_heads": None,
 }
 """Keys that the first configurations did not have, and the value that stands for what was done before them. With this
 value a key is left out, so that runs of then and now are the same run."""
@@ -76,6 +81,8 @@ def identifying(config: dict[str, Any]) -> dict[str, Any]:
     kept, order = _without(config), config.get("data", {}).get("seed")
     if order not in (None, config.get("seed")):  # the videos come in the order of another seed than the run's
         kept["data"]["seed"] = order
+    if asked_for := {key: file for key, file in _named_files(config).items() if file == MISSING}:
+        kept["files"] = asked_for  # of an experiment as it is shipped: a run that goes without them departs from it
     return kept
 
 
@@ -84,18 +91,25 @@ def file_digests(config: dict[str, Any]) -> dict[str, str]:
 
     Raises:
         MissingFileError: one of them does not exist.
-        UserError: one of them cannot be read.
+        UserError: one of them cannot be read, or has to be given and was not.
     """
-    digests = {}
+    return {key: _digest(Path(file), key) for key, file in _named_files(config).items()}
+
+
+def _named_files(config: dict[str, Any]) -> dict[str, str]:
+    """What a configuration names under `FILES`, by their keys."""
+    named = {}
     for key in FILES:
         section, name = key.split(".")
         node = config.get(section)
         if isinstance(node, dict) and isinstance(file := node.get(name), str):
-            digests[key] = _digest(Path(file), key)
-    return digests
+            named[key] = file
+    return named
 
 
 def _digest(place: Path, key: str) -> str:
+    if str(place) == MISSING:
+        raise UserError(f"{key} has no default and was not given: add {key}=FILE.")
     if not place.exists():
         raise MissingFileError(f"There is no file {place}, which {key} names.")
     files = sorted(file for file in place.rglob("*") if file.is_file()) if place.is_dir() else [place]
