@@ -107,6 +107,10 @@ class EvalSettings:
     """"val" or "test"."""
     gate: str | None = None
     threshold: float | None = None
+    gate_threshold: float | None = None
+    """Least video-level probability of the gate, also in place of thresholds of each class."""
+    visual_thresholds: list[float] | None = None
+    """One for each class in the gate of the visual segments (CMPAE); conf/thresholds has the released ones."""
     durations: bool = False
     """Also score events by their duration; on with `json` and `predictions`."""
     json: str | None = None

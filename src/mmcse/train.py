@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import lightning as L
 import torch
-from hydra.utils import instantiate
+from hydra.utils import get_method, instantiate
 from lightning.pytorch.callbacks import TQDMProgressBar
 from omegaconf import DictConfig, OmegaConf
 
@@ -22,6 +22,7 @@ from mmcse.checkpoints import CheckpointFiles
 from mmcse.configuration import check_calls
 from mmcse.data.bank import FeatureBank
 from mmcse.data.datamodule import AVVPDataModule
+from mmcse.data.frames import check_frames, reads_frames
 from mmcse.errors import UserError
 from mmcse.evaluation.table import score_table
 from mmcse.files import atomic_write
@@ -76,6 +77,8 @@ def train(config: DictConfig) -> Run:
     """
     check_calls(config)
     _check_settings(config)
+    if reads_frames(network := get_method(config.model._target_)):  # before the hours that stages may take
+        check_frames(network, instantiate(config.data).bank)
     if config.stages:
         config = run_stages(config, train)
     if config.threads:
