@@ -127,8 +127,8 @@ def _fit_and_test(
     sizes = _sizes(datamodule.bank)
     parser = _build_parser(config, sizes)
     record["parameters"] = dict(zip(("inference", "training_only"), count_parameters(parser.network), strict=True))
-    kept = selection_callbacks(config.evaluation, folder / CHECKPOINTS)
     history = History(folder / "history.csv", mirror)
+    kept = selection_callbacks(config.evaluation, folder / CHECKPOINTS, history)
     progress = _progress(config.run.progress)
     card = RunCard(_card(resolved, sizes, datamodule.bank, record))
     trainer: L.Trainer = instantiate(
@@ -151,6 +151,8 @@ def _fit_and_test(
     record["seconds"] = {"fit": history.seconds}
 
     best, record["selection"] = selected(history.rows, config.evaluation)
+    if len(history.rows) < config.trainer.max_epochs:
+        record["selection"]["ended"] = len(history.rows)
     record["losses"] = _below("train/", history.rows[-1])
     record["scores"] = {"val": _below("val/", best)}
     clock = time.monotonic()
@@ -251,7 +253,8 @@ def summary(run: Run) -> str:
     """What a person wants to read after a run: the scores, what they are worth, and where everything lies."""
     folder, record = run
     model = record["config"]["model"]
-    selection, last = record["selection"], record["config"]["trainer"]["max_epochs"]
+    selection = record["selection"]
+    last = selection.get("ended", record["config"]["trainer"]["max_epochs"])
     best = f"best epoch {selection['epoch']}"
     if pair := selection.get("pair"):
         best = "best epochs " + ", ".join(f"{found['epoch']} ({modality})" for modality, found in pair.items())

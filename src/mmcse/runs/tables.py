@@ -10,13 +10,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any, Literal, NamedTuple
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from mmcse.configuration import compose_config, experiments
 from mmcse.data.manifest import KINDS, Kind
 from mmcse.data.simllp.settings import SPLITS, SimLLPSettings
 from mmcse.runs.collect import Result
-from mmcse.runs.identity import identifying
+from mmcse.runs.identity import FILES, file_digests, identifying
 from mmcse.runs.paper import PaperRow, PaperTable, score
 from mmcse.runs.statistics import CONFIDENCE, Summary, holm, summarise, t_test
 
@@ -114,7 +114,17 @@ def _shipped(name: str) -> dict[str, Any]:
         from mmcse.stages import stage_config  # with Lightning, which few tables need
 
         config = stage_config(config, stage)
-    return _flat(identifying(OmegaConf.to_container(config)))  # type: ignore[arg-type]
+    plain: dict[str, Any] = OmegaConf.to_container(config)  # type: ignore[assignment]
+    return _flat(identifying(plain) | _named_files(config))
+
+
+def _named_files(config: DictConfig) -> dict[str, Any]:
+    """Digests of the files that an experiment names itself; the rest is not resolved, for it may lack a value."""
+    named = OmegaConf.create()
+    for key in FILES:
+        OmegaConf.update(named, key, OmegaConf.select(config, key), force_add=True)
+    files = file_digests(OmegaConf.to_container(named))  # type: ignore[arg-type]
+    return {"files": files} if files else {}
 
 
 def _flat(node: Any, path: str = "") -> dict[str, Any]:
