@@ -7,17 +7,19 @@ from omegaconf import OmegaConf
 from mmcse.configuration import check_calls, compose_config, config_folder, experiments
 from mmcse.errors import UserError
 from mmcse.objectives import MMCSEObjective
+from mmcse.vocabulary import LLP_CLASSES
 
 GROUPS = [
     f"{file.parent.name}={file.stem}"
     for file in sorted(config_folder().glob("*/*.yaml"))
-    if file.parent.name not in ("logger",)
+    if file.parent.name not in ("logger", "thresholds")
 ]
+THRESHOLDS = [file.stem for file in sorted((config_folder() / "thresholds").glob("*.yaml"))]
 
 
 @pytest.mark.parametrize("choice", GROUPS)
 def test_every_option_of_every_group_composes_and_fits_its_signatures(choice):
-    given = {"data=bank": ["data.bank=x"], "data=llp_clip_clap": [], "data=llp_vggish_resnet": []}.get(choice, [])
+    given = {"data=bank": ["data.bank=x"], "stages=released_ratios": ["model=jomold"]}.get(choice, [])
     if choice.startswith("data=llp"):
         given = ["data.bank.features=x", "data.bank.annotations=y"]
     config = compose_config("train", [choice, *given])
@@ -25,6 +27,14 @@ def test_every_option_of_every_group_composes_and_fits_its_signatures(choice):
     check_calls(config)
     assert config.run.name
     assert config.evaluation.gate
+
+
+@pytest.mark.parametrize("name", THRESHOLDS)
+def test_all_released_thresholds_are_of_a_method_and_one_for_each_class(name):
+    config = compose_config("eval", ["checkpoint=x", f"thresholds={name}"])
+    assert (config_folder() / "model" / f"{name}.yaml").is_file()
+    assert len(config.visual_thresholds) == len(LLP_CLASSES)
+    assert config.gate_threshold == compose_config("train", [f"model={name}"]).evaluation.gate_threshold
 
 
 @pytest.mark.parametrize("name", experiments())

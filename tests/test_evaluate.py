@@ -66,6 +66,35 @@ def test_gate_and_threshold_can_be_changed(run, checkpoint):
     assert scores[0] != scores[1] != scores[2]
 
 
+def test_thresholds_of_the_gate_can_be_changed(checkpoint, smoke_bank, tmp_path):
+    def result(file, *overrides):
+        return evaluate(compose_config("eval", [f"checkpoint={file}", *CPU, *overrides]))
+
+    usual, each = result(checkpoint), "visual_thresholds=[" + ",".join(["0.9"] * 25) + "]"
+    assert (usual["gate_threshold"], usual["visual_thresholds"]) == (0.5, None)
+    common, visual = result(checkpoint, "gate_threshold=0.9"), result(checkpoint, each)
+    assert common["scores"]["segment/V"] == visual["scores"]["segment/V"] != usual["scores"]["segment/V"]
+    assert common["scores"]["segment/A"] != visual["scores"]["segment/A"] == usual["scores"]["segment/A"]
+    file = torch.load(checkpoint, weights_only=True)
+    file["mmcse"]["evaluation"]["visual_thresholds"] = [0.9] * 25
+    torch.save(file, tmp_path / "searched.ckpt")
+    assert result(tmp_path / "searched.ckpt")["scores"] == visual["scores"]
+    assert result(tmp_path / "searched.ckpt", "gate_threshold=0.5")["scores"] == usual["scores"]
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("visual_thresholds=[0.5,0.4]", "visual_thresholds has 2 numbers; expected one for each .* 25 classes"),
+        ("gate_threshold=1.5", "A threshold of the gate is 1.5; expected a probability"),
+        (f"visual_thresholds={[0.5] * 24 + [-1]}", "A threshold of the gate is -1.0; expected a probability"),
+    ],
+)
+def test_impossible_thresholds_are_refused(checkpoint, override, said):
+    with pytest.raises(UserError, match=said):
+        evaluate(compose_config("eval", [f"checkpoint={checkpoint}", *CPU, override]))
+
+
 @pytest.mark.parametrize(
     ("damage", "said"),
     [

@@ -13,7 +13,7 @@ from mmcse.data import AVVPDataModule
 from mmcse.errors import UserError
 from mmcse.evaluate import evaluate, read_checkpoint, rebuild
 from mmcse.evaluation import decode_output, parsing_scores
-from mmcse.models import HAN, MMCSE, VALOR
+from mmcse.models import CMPAE, HAN, MMCSE, VALOR
 from mmcse.models.checkpoint_files import export_reference, load_network
 from mmcse.models.reference import load_reference_state
 from mmcse.train import train
@@ -81,6 +81,38 @@ def test_each_method_is_evaluated_by_its_own_protocol(build, model, gate, smoke_
     export_reference(build(audio_dim=768, visual_dim=768, hidden_dim=16, num_layers=1), tmp_path / "file.pth")
     assert main(["import", str(tmp_path / "file.pth"), "--model", model, "--out", str(tmp_path / "network")]) == 0
     assert score(tmp_path / "network", *tiny.data(smoke_bank))["gate"] == gate
+
+
+@pytest.fixture(scope="module")
+def cmpae(tmp_path_factory):
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("cmpae")
+    export_reference(CMPAE(audio_dim=768, visual_dim=768, hidden_dim=16), folder / "file.pth")
+    assert main(["import", str(folder / "file.pth"), "--out", str(folder / "network")]) == 0
+    return folder / "network"
+
+
+def test_the_released_thresholds_of_cmpae_are_at_hand(cmpae, smoke_bank):
+    usual, released = (score(cmpae, *tiny.data(smoke_bank), *chosen) for chosen in ([], ["thresholds=cmpae"]))
+    assert (usual["threshold"], usual["gate_threshold"], usual["visual_thresholds"]) == (0.25, 0.45, None)
+    by_class = dict(zip(released["classes"], released["visual_thresholds"], strict=True))
+    assert (by_class["Speech"], by_class["Car"], by_class["Clapping"]) == (0.7, 0.4, 0.3)
+    assert sum(by_class.values()) == pytest.approx(13.85)
+    batch = AVVPDataModule(smoke_bank).bank.split("test").gather(torch.arange(64).numpy())
+    with torch.no_grad():
+        out = rebuild(*read_checkpoint(cmpae)).eval()(batch.audio, batch.visual, batch.motion)
+    present, gate = out.segment_prob >= 0.25, torch.tensor(released["visual_thresholds"])
+    heard = present[:, :, 0] & (out.audio_prob >= 0.45)[:, None]
+    seen = present[:, :, 1] & (out.visual_prob >= gate)[:, None]
+    expected = parsing_scores(heard, seen, batch.true_audio, batch.true_visual)
+    found = score(cmpae, *tiny.data(smoke_bank), "thresholds=cmpae")["scores"]
+    assert {name: found[name] for name in expected} == pytest.approx(expected, abs=1e-9)
+    assert found != usual["scores"]
+
+
+def test_an_import_of_cmpae_is_told_to_read_frames(cmpae):
+    with pytest.raises(UserError, match=r"data=llp_vggish_resnet_frames \(128, 2048\)"):
+        score(cmpae)
 
 
 def test_what_shapes_do_not_tell_can_be_said(smoke_bank, tmp_path):

@@ -13,6 +13,8 @@ from mmcse import cli
 from mmcse.data import FeatureBank, read_annotations
 from mmcse.data.annotations import AUDIO_FILE, VISUAL_FILE
 from mmcse.evaluate import read_checkpoint, rebuild
+from mmcse.models import CMPAE
+from mmcse.models.checkpoint_files import export_reference
 from mmcse.runs.record import read_record
 
 pytestmark = pytest.mark.slow
@@ -137,6 +139,20 @@ def test_cmpae_reads_every_frame(tmp_path, capsys):
     assert not torch.allclose(frames, averaged, atol=1e-4)
     assert mmcse("data", "check", tmp_path / "bank") == 0
     assert mmcse("eval", f"checkpoint={checkpoint}", "trainer.accelerator=cpu") == 0
+
+
+def test_cmpae_refuses_averages_of_frames(tmp_path, capsys):
+    folders, layout = write_layout(tmp_path / "files", "llp"), ("data=llp_vggish_resnet", "model=cmpae")
+    given = (f"data.bank.features={folders.features}", f"data.bank.annotations={folders.annotations}")
+    given += (f"data.bank.folder={tmp_path / 'bank'}", "data.bank.kind=fixture", f"run.root={tmp_path / 'runs'}")
+    assert mmcse("train", *layout, *given, *tiny.TRAINING, *tiny.method(*layout, *given)) == 2
+    assert "holds averages. Use data=llp_vggish_resnet_frames" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()  # nor its first stage
+    export_reference(CMPAE(audio_dim=6, visual_dim=5, motion_dim=4, hidden_dim=8), tmp_path / "theirs.pth")
+    assert mmcse("import", tmp_path / "theirs.pth", "--out", tmp_path / "network") == 0
+    score = ("eval", f"checkpoint={tmp_path / 'network'}", *tiny.data(tmp_path / "bank"), "trainer.accelerator=cpu")
+    assert mmcse(*score) == 2
+    assert "CMPAE activates frames before it averages them" in capsys.readouterr().err
 
 
 def test_missing_videos_can_be_left_out(tmp_path, capsys):

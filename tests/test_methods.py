@@ -12,7 +12,7 @@ from mmcse.train import train
 pytestmark = pytest.mark.slow
 
 GATES = dict.fromkeys(("mmcse", "mmcse_pyramid"), "video/visual") | dict.fromkeys(
-    ("jomold", "cmpae", "ma", "lsld", "dhhn", "lfav"), "audio/visual"
+    ("jomold", "cmpae", "ma", "lsld", "dhhn", "dhhn_retrain", "lfav"), "audio/visual"
 )
 METHODS = sorted(file.stem for file in (config_folder() / "model").glob("*.yaml"))
 

@@ -119,6 +119,58 @@ def test_thresholds_are_searched_on_validation_on_an_early_state(smoke_bank, tmp
     assert json.loads((run.folder / "result.json").read_text())["visual_thresholds"] == expected.tolist()
 
 
+def test_thresholds_are_searched_on_validation_where_epochs_are_selected_on_test(smoke_bank, tmp_path):
+    chosen = ("model=cmpae", "optimizer.lr=3e-3", "evaluation.search_thresholds=1")
+    usual, published = (
+        run_of(smoke_bank, tmp_path / str(on_test), *chosen, f"evaluation.select_on_test={on_test}")
+        for on_test in (False, True)
+    )
+    assert published.record["visual_thresholds"] == usual.record["visual_thresholds"]
+
+
+PATIENT = ("model=cvcms", "optimizer.lr=0", "evaluation.patience=1")  # no epoch is better than the first
+
+
+def test_a_training_that_gets_no_better_ends(smoke_bank, tmp_path, caplog):
+    run = run_of(smoke_bank, tmp_path, *PATIENT)
+    assert [row["epoch"] for row in rows(run)] == [1, 2]
+    assert run.record["selection"] | {"epoch": 2, "ended": 2} == run.record["selection"]  # the later of equal ones
+    assert "Training ends after epoch 2: val/event/Type did not rise for 1." in caplog.text
+    assert "best epoch 2 of 2" in summary(run)
+    assert scores(run, "val") == run.record["scores"]["val"]
+
+
+def test_a_training_that_gets_better_goes_on(smoke_bank, tmp_path):
+    run = run_of(smoke_bank, tmp_path, "model=cvcms", "optimizer.lr=3e-3", "evaluation.patience=3")
+    assert len(rows(run)) == 3
+    assert "ended" not in run.record["selection"]
+
+
+@pytest.mark.parametrize("stopped_in", ["an epoch", "the test"])
+def test_patience_outlasts_an_interruption(smoke_bank, tmp_path, monkeypatch, stopped_in):
+    def stopped(self, batch, batch_idx):
+        if stopped_in == "the test" or self.current_epoch == 1:
+            raise KeyboardInterrupt
+        return step(self, batch, batch_idx)
+
+    name = {"an epoch": "training_step", "the test": "test_step"}[stopped_in]
+    step = getattr(mmcse.parser.VideoParser, name)
+    with monkeypatch.context() as patch:
+        patch.setattr(mmcse.parser.VideoParser, name, stopped)
+        with pytest.raises(KeyboardInterrupt):
+            run_of(smoke_bank, tmp_path, *PATIENT)
+    resumed = run_of(smoke_bank, tmp_path, *PATIENT)
+    assert [row["epoch"] for row in rows(resumed)] == [1, 2]
+    assert resumed.record["selection"]["ended"] == 2
+
+
+def test_thresholds_are_searched_after_the_last_epoch_where_training_ends_early(smoke_bank, tmp_path):
+    chosen = ("model=cmpae", "optimizer.lr=0", "evaluation.patience=1", "evaluation.search_thresholds=3")
+    run = run_of(smoke_bank, tmp_path, *chosen)
+    assert torch.load(run.folder / "checkpoints" / "early.ckpt", weights_only=True)["epoch"] == 1  # counted from 0
+    assert len(run.record["visual_thresholds"]) == 25
+
+
 def test_an_interrupted_run_keeps_its_pair(smoke_bank, tmp_path, monkeypatch):
     whole = run_of(smoke_bank, tmp_path / "whole", "model=dhhn", "optimizer.lr=3e-3")
     step = mmcse.parser.VideoParser.training_step
@@ -143,8 +195,14 @@ def test_an_interrupted_run_keeps_its_pair(smoke_bank, tmp_path, monkeypatch):
         ("evaluation.gate_threshold=2", "evaluation.gate_threshold is 2.0; expected a probability"),
         ("evaluation.search_thresholds=0", "evaluation.search_thresholds is 0; expected an epoch"),
         ("evaluation.select=latest", "Did you mean 'last'"),
+        ("evaluation.patience=0", "evaluation.patience is 0; expected a number of epochs"),
     ],
 )
 def test_impossible_selections_are_refused(smoke_bank, tmp_path, override, said):
     with pytest.raises(UserError, match=said):
         train(tiny.config(smoke_bank, tmp_path, override))
+
+
+def test_patience_with_the_last_epoch_is_refused(smoke_bank, tmp_path):
+    with pytest.raises(UserError, match=r"evaluation\.patience is 2, and evaluation\.select=last looks at no score"):
+        run_of(smoke_bank, tmp_path, "model=ma", "evaluation.patience=2")

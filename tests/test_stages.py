@@ -1,6 +1,7 @@
 """Methods of several stages: one command, a run for each stage, nothing done twice, nothing lost in between."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,12 +14,13 @@ import mmcse.parser
 import tiny
 from mmcse.configuration import compose_config
 from mmcse.data import AVVPDataModule
-from mmcse.data.label_changes import read_label_changes
+from mmcse.data.label_changes import RemovedLabels, read_label_changes, write_label_changes
 from mmcse.errors import UserError
-from mmcse.objectives.denoising import read_noise_ratios
+from mmcse.objectives.denoising import NoiseRatios, read_noise_ratios, write_noise_ratios
 from mmcse.runs.record import read_record
-from mmcse.stages import stage_config
+from mmcse.stages import run_stages, stage_config
 from mmcse.train import train
+from mmcse.vocabulary import LLP_CLASSES
 
 pytestmark = pytest.mark.slow
 
@@ -172,6 +174,86 @@ def test_a_stage_replaces_parts_and_merges_the_rest():
     assert staged.rates is None
     assert staged.stages is None
     assert chosen.model._target_ == "mmcse.models.CMPAE"
+
+
+def test_a_stage_sees_weak_labels_and_never_ends_early_whatever_the_whole_is_given():
+    given = ["data.label_changes=x", "data.segment_labels=y", "evaluation.patience=3", *tiny.data("bank")]
+    for method, stage in (("jomold", "noise_estimator"), ("cvcms", "ma_base")):
+        staged = stage_config(compose_config("train", [f"model={method}", *given]), stage)
+        assert (staged.data.label_changes, staged.data.segment_labels, staged.evaluation.patience) == (None, None, None)
+
+
+@pytest.mark.parametrize("method", ["jomold", "cmpae"])
+def test_the_contrast_of_the_estimator_is_the_method_s_and_its_own_words_come_first(method):
+    switched = ["objective.contrast=0", "objective.contrast_form=cross_entropy", "objective.temperature=0.3"]
+    own = "stages.noise_estimator.changes.objective.contrast_smoothing=0.4"
+    chosen = compose_config("train", [f"model={method}", *switched, own, "objective.visual=0.7", *tiny.data("bank")])
+    objective = stage_config(chosen, "noise_estimator").objective
+    assert (objective.contrast, objective.contrast_form, objective.temperature) == (0, "cross_entropy", 0.3)
+    assert (objective.contrast_smoothing, objective.audio, objective.visual) == (0.4, 1, 1)
+
+
+def test_a_stage_s_schedule_is_as_long_as_the_stage():
+    changed = ["scheduler@stages.noise_estimator.changes.scheduler=warmup_cosine", *tiny.data("bank")]
+    chosen = compose_config("train", ["experiment=baselines/jomold", "trainer.max_epochs=7", *changed])
+    assert stage_config(chosen, "noise_estimator").scheduler.max_epochs == 10
+
+
+@pytest.fixture
+def given(smoke_bank, tmp_path):
+    """Files that a user may have, in place of what a stage would leave."""
+    bank = AVVPDataModule(smoke_bank).bank
+    ratios, changes = tmp_path / "ratios.json", tmp_path / "changes.tsv"
+    write_noise_ratios(ratios, NoiseRatios(*torch.full((2, len(bank.classes)), 0.5)), bank.classes)
+    videos = bank.split("train")
+    removed = RemovedLabels(videos.arrays["weak"] > 0, videos.arrays["weak"] < 0)
+    write_label_changes(changes, removed, videos.ids, bank.classes)
+    return {"objective.noise_ratios": ratios, "data.label_changes": changes}
+
+
+@pytest.mark.parametrize(
+    ("method", "key"),
+    [
+        ("jomold", "objective.noise_ratios"),
+        ("cmpae", "objective.noise_ratios"),
+        ("ma", "data.label_changes"),
+        ("cvcms", "data.label_changes"),
+    ],
+)
+def test_a_stage_whose_file_is_given_is_left_out_with_a_word(method, key, given, smoke_bank, tmp_path, caplog):
+    run = train(config(smoke_bank, tmp_path / "runs", method, f"{key}={given[key]}", "trainer.max_epochs=1"))
+    [stage] = compose_config("train", [f"model={method}"]).stages
+    assert f"Stage {stage} is left out: {key} is given, as {given[key]}" in caplog.text
+    assert [folder.name for folder in (tmp_path / "runs" / method).iterdir() if folder.is_dir()] == [run.folder.name]
+    assert OmegaConf.select(OmegaConf.create(run.record["config"]), key) == str(given[key])
+    assert run.record["config"]["stages"] is None
+    assert list(run.record["files"]) == [key]
+    alone = compose_config("train", [f"model={method}", "stages=none", *tiny.data(smoke_bank)])
+    usual = compose_config("train", [f"model={method}", f"{key}={given[key]}", *tiny.data(smoke_bank)])
+    assert run_stages(usual, lambda config: pytest.fail("a stage was run")).stages == alone.stages
+
+
+@pytest.mark.parametrize("chosen", ["model=jomold", "model=cmpae", "experiment=table1/cmpae"])
+def test_the_released_noise_ratios_are_at_hand(chosen):
+    released = compose_config("train", [chosen, "stages=released_ratios", *tiny.data("bank")])
+    assert released.stages is None
+    file = released.objective.noise_ratios
+    content, ratios = json.loads(Path(file).read_text()), read_noise_ratios(file)
+    assert content["classes"] == list(LLP_CLASSES)
+    assert (float(ratios.visual[0]), float(ratios.audio[0])) == (0.994, 0.0646)
+    assert (float(ratios.visual[-1]), float(ratios.audio[-1])) == (0.2561, 0.0488)
+    assert (round(float(ratios.visual.sum()), 4), round(float(ratios.audio.sum()), 4)) == (3.4186, 1.0629)
+    mine = compose_config("train", [chosen, "stages=released_ratios", "objective.noise_ratios=x", *tiny.data("bank")])
+    assert mine.objective.noise_ratios == "x"
+
+
+def test_table_1_trains_cmpae_on_the_released_ratios_from_the_script_s_seed():
+    shipped = compose_config("train", ["experiment=table1/cmpae", *tiny.data("bank")])
+    assert shipped.objective.noise_ratios.endswith("released_ratios.json")
+    assert (shipped.stages, shipped.seed, compose_config("train", ["model=cmpae"]).seed) == (None, 0, 1)
+    made = compose_config("train", ["experiment=table1/cmpae", "stages=noise_estimator", *tiny.data("bank")])
+    assert made.objective.noise_ratios is None
+    assert list(made.stages) == ["noise_estimator"]
 
 
 @pytest.mark.parametrize(

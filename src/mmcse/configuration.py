@@ -64,6 +64,8 @@ class EvaluationSettings:
     """After this epoch (from 1), thresholds of the visual gate are searched for each class, on validation (CMPAE)."""
     test_pair: bool | None = None
     """Test two copies of the network, of the epochs that were best for audio and for visual (DHHN)."""
+    patience: int | None = None
+    """Training ends after so many epochs without a better score, the one of `select` (CVCMS); None: never."""
     select: str = "val/segment/Type"
     """The score whose best epoch is tested, or "last". On validation, never on test."""
     select_on_test: bool = False
@@ -107,6 +109,10 @@ class EvalSettings:
     """"val" or "test"."""
     gate: str | None = None
     threshold: float | None = None
+    gate_threshold: float | None = None
+    """Least video-level probability of the gate, also in place of thresholds of each class."""
+    visual_thresholds: list[float] | None = None
+    """One for each class in the gate of the visual segments (CMPAE); conf/thresholds has the released ones."""
     durations: bool = False
     """Also score events by their duration; on with `json` and `predictions`."""
     json: str | None = None
@@ -127,6 +133,11 @@ def config_folder() -> Path:
 def experiment_folder() -> Path:
     """The folder with the experiments."""
     return _shipped("experiments")
+
+
+# ${conf:FILE} is where a file lies that ships among the configurations. It is made known on import, because that is all
+# that the processes do which run the jobs of a sweep.
+OmegaConf.register_new_resolver("conf", lambda file: str(config_folder() / file), replace=True)
 
 
 @cache

@@ -19,6 +19,7 @@ from mmcse.checkpoints import load_checkpoint
 from mmcse.configuration import EvaluationSettings, check_calls, config_folder
 from mmcse.data.bank import FeatureBank
 from mmcse.data.datamodule import AVVPDataModule
+from mmcse.data.frames import check_frames, reads_frames
 from mmcse.errors import UserError, one_line
 from mmcse.evaluation.breakdown import breakdown_table, duration_bins, duration_breakdown
 from mmcse.evaluation.predictions import save_predictions
@@ -58,6 +59,8 @@ def evaluate(config: DictConfig) -> dict[str, Any]:
         "split": config.split,
         "gate": parser.gate,
         "threshold": parser.threshold,
+        "gate_threshold": parser.gate_threshold,
+        "visual_thresholds": parser.visual_thresholds,
         "audio_truth": true_audio,
         "data": {"kind": bank.kind, "digest": bank.digest},
         "scores": {name.removeprefix("test/"): score for name, score in scores.items()},
@@ -103,22 +106,38 @@ def prepare_evaluation(config: DictConfig) -> Evaluation:
         raise UserError(f"split is {config.split!r}; expected 'val' or 'test': training videos are not annotated.")
     check_trainer(config.trainer)
     card, weights = read_checkpoint(Path(config.checkpoint))
-    datamodule = _data(config, card)
     network = rebuild(card, weights, config.packages)
+    datamodule = _data(config, card, network)
     _check_fit(card, network, datamodule.bank)
+    check_frames(type(network), datamodule.bank)
     parser = VideoParser(
         network,
         lambda out, batch: {},
         num_classes=len(datamodule.bank.classes),
         gate=config.gate or card["evaluation"]["gate"],
         threshold=card["evaluation"]["threshold"] if config.threshold is None else config.threshold,
-        gate_threshold=card["evaluation"].get("gate_threshold"),
-        visual_thresholds=card["evaluation"].get("visual_thresholds"),
+        **_gate_thresholds(config, card),
     )
     loader = datamodule.val_dataloader() if config.split == "val" else datamodule.test_dataloader()
     quieten_lightning()
     trainer = instantiate(config.trainer, enable_checkpointing=False, enable_progress_bar=False)
     return Evaluation(card, parser, datamodule, loader, trainer)
+
+
+def _gate_thresholds(config: DictConfig, card: dict[str, Any]) -> dict[str, Any]:
+    """The parser's thresholds of the gate: those of the configuration where it has any, else the checkpoint's."""
+    common, visual = config.gate_threshold, config.visual_thresholds
+    if common is None and visual is None:
+        return {name: card["evaluation"].get(name) for name in ("gate_threshold", "visual_thresholds")}
+    if visual is not None and len(visual) != len(card["classes"]):
+        raise UserError(
+            f"visual_thresholds has {len(visual)} numbers; expected one for each of the checkpoint's "
+            f"{len(card['classes'])} classes, in their order."
+        )
+    if wrong := [value for value in (common, *(visual or ())) if value is not None and not 0 <= value <= 1]:
+        raise UserError(f"A threshold of the gate is {wrong[0]}; expected a probability from 0 to 1.")
+    common = card["evaluation"].get("gate_threshold") if common is None else common
+    return {"gate_threshold": common, "visual_thresholds": None if visual is None else list(visual)}
 
 
 def rebuild(card: dict[str, Any], weights: dict[str, torch.Tensor], packages: Sequence[str] = ()) -> nn.Module:
@@ -193,13 +212,13 @@ def _card_of_import(network: nn.Module, arguments: dict[str, Any]) -> dict[str, 
     }
 
 
-def _data(config: DictConfig, card: dict[str, Any]) -> AVVPDataModule:
+def _data(config: DictConfig, card: dict[str, Any], network: nn.Module) -> AVVPDataModule:
     settings = card["data"] if config.data is None else OmegaConf.to_container(config.data, resolve=True)
     if settings is None:
-        model = card["model"]
+        model, resnet = card["model"], "llp_vggish_resnet" + ("_frames" if reads_frames(type(network)) else "")
         raise UserError(
             f"{config.checkpoint} was imported and names no data; its features are {model['audio_dim']} (audio) and "
-            f"{model['visual_dim']} (visual) numbers wide. Add data=llp_clip_clap (768, 768) or data=llp_vggish_resnet "
+            f"{model['visual_dim']} (visual) numbers wide. Add data=llp_clip_clap (768, 768) or data={resnet} "
             "(128, 2048) with data.bank.features=... data.bank.annotations=..., or data=bank data.bank=..."
         )
     parts = OmegaConf.create({"data": settings, "packages": list(config.packages)})

@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from omegaconf import DictConfig
 from torch import Tensor
 
-from mmcse.callbacks import BestOf, EarlyEpoch
+from mmcse.callbacks import BestOf, EarlyEpoch, History, Patience
 from mmcse.callbacks.card import CARD
 from mmcse.checkpoints import CheckpointFiles, load_checkpoint
 from mmcse.data.datamodule import AVVPDataModule
@@ -37,13 +37,20 @@ def check_selection(evaluation: DictConfig) -> None:
     """Refuse what cannot select an epoch.
 
     Raises:
-        UserError: the rule is unknown, a probability is none, or an epoch lies before the first.
+        UserError: the rule is unknown, a probability is none, an epoch lies before the first, or patience has no score.
     """
     for name in ("threshold", "gate_threshold"):
         if evaluation[name] is not None and not 0 <= evaluation[name] <= 1:
             raise UserError(f"evaluation.{name} is {evaluation[name]}; expected a probability from 0 to 1.")
     if (epoch := evaluation.search_thresholds) is not None and epoch < 1:
         raise UserError(f"evaluation.search_thresholds is {epoch}; expected an epoch, from 1.")
+    if (epochs := evaluation.patience) is not None and epochs < 1:
+        raise UserError(f"evaluation.patience is {epochs}; expected a number of epochs, from 1.")
+    if epochs is not None and evaluation.select == LAST:
+        raise UserError(
+            f"evaluation.patience is {epochs}, and evaluation.select=last looks at no score that could get better. "
+            "Select by a score, or set evaluation.patience=null."
+        )
     selectable = [*(f"val/{name}" for name in (*SCORE_KEYS, "Avg", "video/F1", "video/F1_macro")), LAST]
     if evaluation.select not in selectable:
         raise UserError(
@@ -52,12 +59,13 @@ def check_selection(evaluation: DictConfig) -> None:
         )
 
 
-def selection_callbacks(evaluation: DictConfig, folder: Path) -> list[L.Callback]:
-    """What keeps epochs while training: `best.ckpt`, `last.ckpt`, and what the method wants besides.
+def selection_callbacks(evaluation: DictConfig, folder: Path, history: History) -> list[L.Callback]:
+    """What keeps epochs while training, `best.ckpt`, `last.ckpt`, and what the method wants besides; and what ends it.
 
     Args:
         evaluation: that part of a training configuration.
         folder: of the checkpoints.
+        history: of the training.
     """
     every_epoch: dict[str, Any] = {
         "dirpath": folder,
@@ -73,6 +81,8 @@ def selection_callbacks(evaluation: DictConfig, folder: Path) -> list[L.Callback
         callbacks.insert(0, EarlyEpoch(folder / EARLY_FILE, evaluation.search_thresholds))
     if evaluation.test_pair:
         callbacks.insert(0, BestOf(folder, PAIR))
+    if evaluation.patience:
+        callbacks.insert(0, Patience(history, monitor, evaluation.patience))
     return callbacks
 
 
@@ -110,7 +120,7 @@ def search_thresholds(parser: VideoParser, datamodule: AVVPDataModule, folder: P
     """
     parser.network.load_state_dict(read_checkpoint(folder / EARLY_FILE)[1])
     parser.network.eval()
-    videos = datamodule.bank.split(datamodule.validated)  # all of them, in every process
+    videos = datamodule.bank.split("val")  # also where epochs are selected on test; all videos, in every process
     visible, prob, true = [], [], []
     with torch.no_grad():
         for batch in videos.batches(datamodule.eval_batch_size):

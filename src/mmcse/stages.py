@@ -11,12 +11,17 @@ The `stages` of a configuration are what comes before its own training, in order
         feeds: objective.noise_ratios    # the key that names the file from then on
 
 Each stage is a run of its own, with a folder, a record and an identity. A finished one is not repeated, an interrupted
-one goes on. The file counts in the identity of what comes after it by its content (`mmcse.runs.identity.FILES`).
+one goes on. The file counts in the identity of what comes after it by its content (`mmcse.runs.identity.FILES`). Where
+the user gives the file, the stage is left out, and the run is what it would be without such a stage.
+
+A changed value that refers to its own place (`${objective.contrast}` at objective.contrast, or `oc.select` of it) is
+what the whole has there. All other references are to the stage's own values.
 """
 
 import hashlib
 import json
 import logging
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -66,16 +71,29 @@ def run_stages(config: DictConfig, train: Callable[[DictConfig], Any]) -> DictCo
         UserError: a stage is not as it should be, or whatever its training finds wrong.
         KeyboardInterrupt: the user stopped a stage; the same command goes on from there.
     """
-    stages: DictConfig = config.stages
-    for name, stage in stages.items():
+    for name, stage in config.stages.items():
         _check(str(name), stage)
-    config = config.copy()
+    config = _without_given(config)
+    stages: DictConfig | dict[Any, Any] = config.stages or {}
     for number, (name, stage) in enumerate(stages.items(), start=1):
         log.warning("Stage %d of %d: %s", number, len(stages) + 1, name)
         staged = stage_config(config, str(name))
         file = _made(stage, train(staged).folder, staged)
         OmegaConf.update(config, stage.feeds, str(file), force_add=True)
-    log.warning("Stage %d of %d: %s", len(stages) + 1, len(stages) + 1, config.run.name)
+    if stages:
+        log.warning("Stage %d of %d: %s", len(stages) + 1, len(stages) + 1, config.run.name)
+    return config
+
+
+def _without_given(config: DictConfig) -> DictConfig:
+    """A copy of the configuration with those stages whose file it does not name already."""
+    config, left = config.copy(), {}
+    for name, stage in config.stages.items():
+        if (given := OmegaConf.select(config, stage.feeds)) is None:
+            left[name] = stage
+        else:
+            log.warning("Stage %s is left out: %s is given, as %s", name, stage.feeds, given)
+    config.stages = left or None
     return config
 
 
@@ -90,11 +108,23 @@ def stage_config(config: DictConfig, name: str) -> DictConfig:
     staged = config.copy()
     with open_dict(staged):
         for key, change in changes.items():
+            if isinstance(change, DictConfig):
+                change = OmegaConf.merge(change, _of_whole(str(key), change))
             merges = isinstance(change, DictConfig) and "_target_" not in change
             staged[key] = OmegaConf.merge(staged[key], change) if merges else change
         staged.run.name = f"{config.run.name}/{name}"
         staged.stages = None
     return staged
+
+
+def _of_whole(part: str, change: DictConfig) -> dict[str, Any]:
+    """The values of a changed part that refer to their own place, as the whole has them."""
+    written: dict[str, Any] = OmegaConf.to_container(change)  # type: ignore[assignment]
+    return {
+        key: change[key]
+        for key, value in written.items()
+        if OmegaConf.is_interpolation(change, key) and re.search(rf"\b{re.escape(f'{part}.{key}')}\b", value)
+    }
 
 
 def _made(stage: DictConfig, folder: Path, config: DictConfig) -> Path:

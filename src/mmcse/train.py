@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import lightning as L
 import torch
-from hydra.utils import instantiate
+from hydra.utils import get_method, instantiate
 from lightning.pytorch.callbacks import TQDMProgressBar
 from omegaconf import DictConfig, OmegaConf
 
@@ -22,6 +22,7 @@ from mmcse.checkpoints import CheckpointFiles
 from mmcse.configuration import check_calls
 from mmcse.data.bank import FeatureBank
 from mmcse.data.datamodule import AVVPDataModule
+from mmcse.data.frames import check_frames, reads_frames
 from mmcse.errors import UserError
 from mmcse.evaluation.table import score_table
 from mmcse.files import atomic_write
@@ -80,6 +81,8 @@ def train(config: DictConfig) -> Run:
     require_values(config)
     check_calls(config)
     _check_settings(config)
+    if reads_frames(network := get_method(config.model._target_)):  # before the hours that stages may take
+        check_frames(network, instantiate(config.data).bank)
     if config.stages:
         config = run_stages(config, train)
     if config.threads:
@@ -128,8 +131,8 @@ def _fit_and_test(
     sizes = _sizes(datamodule.bank)
     parser = _build_parser(config, sizes)
     record["parameters"] = dict(zip(("inference", "training_only"), count_parameters(parser.network), strict=True))
-    kept = selection_callbacks(config.evaluation, folder / CHECKPOINTS)
     history = History(folder / "history.csv", mirror)
+    kept = selection_callbacks(config.evaluation, folder / CHECKPOINTS, history)
     progress = _progress(config.run.progress)
     card = RunCard(_card(resolved, sizes, datamodule.bank, record))
     trainer: L.Trainer = instantiate(
@@ -152,6 +155,8 @@ def _fit_and_test(
     record["seconds"] = {"fit": history.seconds}
 
     best, record["selection"] = selected(history.rows, config.evaluation)
+    if len(history.rows) < config.trainer.max_epochs:
+        record["selection"]["ended"] = len(history.rows)
     record["losses"] = _below("train/", history.rows[-1])
     record["scores"] = {"val": _below("val/", best)}
     clock = time.monotonic()
@@ -257,7 +262,8 @@ def summary(run: Run) -> str:
     """What a person wants to read after a run: the scores, what they are worth, and where everything lies."""
     folder, record = run
     model = record["config"]["model"]
-    selection, last = record["selection"], record["config"]["trainer"]["max_epochs"]
+    selection = record["selection"]
+    last = selection.get("ended", record["config"]["trainer"]["max_epochs"])
     best = f"best epoch {selection['epoch']}"
     if pair := selection.get("pair"):
         best = "best epochs " + ", ".join(f"{found['epoch']} ({modality})" for modality, found in pair.items())

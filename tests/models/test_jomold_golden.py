@@ -1,5 +1,7 @@
 """JoMoLD against numbers of the authors' implementation, and what its switches do."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -17,10 +19,12 @@ from golden_hybrids import (
     with_zoo_weights,
     zoo_numbers,
 )
+from mmcse.batch import Batch
 from mmcse.models import JoMoLD
+from mmcse.models.jomold import JoMoLDOutput
 from mmcse.objectives import JoMoLDObjective
 from mmcse.objectives.contrastive import segment_similarities
-from mmcse.objectives.denoising import NoiseRatios, denoise, modality_target, noise_ratios, smoothed, video_loss
+from mmcse.objectives.denoising import NoiseRatios, noise_ratios
 
 RENAMED = {"loss_nce": "loss_contrast"}
 
@@ -76,19 +80,23 @@ def test_denoising(shared, numbers, epoch):
     audio_prob, visual_prob = uniform("denoise.a", (64, 25)), uniform("denoise.v", (64, 25))
     ratio = 0.8 * uniform("denoise.ratio", (2, 25))
     ratio[1, 0] = 0.994
-    objective = JoMoLDObjective(noise_ratios=NoiseRatios(*ratio))
-    audio, visual = [], []
+    objective, nothing = JoMoLDObjective(noise_ratios=NoiseRatios(*ratio)), torch.zeros(64, 10, 1)
+    targets = []
     for index, rows in enumerate((slice(0, 48), slice(48, 64))):
         objective.on_train_batch_start(epoch - 1, index, 2)
-        losses = (
-            video_loss(audio_prob[rows], weak[rows], reduction="none"),
-            video_loss(visual_prob[rows], smoothed(weak[rows], 0.1), reduction="none"),
+        alone = JoMoLDOutput(
+            segment_logits=nothing[rows],
+            video_prob=weak[rows],
+            audio_prob=audio_prob[rows],
+            visual_prob=visual_prob[rows],
+            projected=nothing[rows],
+            encoded=nothing[rows],
         )
-        share = objective.targets.share
-        kept = denoise(weak[rows], weak[rows], *losses, NoiseRatios(*(share * ratio)))
-        audio.append(kept.audio)
-        visual.append(modality_target(weak[rows], kept.visual, 0.1))
-    ours = {"audio": torch.cat(audio), "visual": torch.cat(visual), "video": weak}
+        out = replace(alone, audio_prob=weak[rows], visual_prob=weak[rows], unimodal=alone)
+        batch = Batch(audio=nothing[rows], visual=nothing[rows], motion=nothing[rows], weak=weak[rows])
+        targets.append(objective.targets(out, batch))
+    audio, visual = (torch.cat(of) for of in zip(*targets, strict=True))
+    ours = {"audio": audio, "visual": visual, "video": weak}
     assert_golden(ours, numbers, f"denoise.epoch{epoch}")
     assert (epoch == 1) == torch.equal(ours["audio"], weak)
 

@@ -36,6 +36,18 @@ def test_things_spread_over_tokens_or_belong_to_one(things_and_tokens):
     )
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_noise_is_drawn_in_single_precision(dtype):
+    """In half precision a draw may be 0, whose logarithm is infinite."""
+    grouping, scores = block("hard").train(), torch.zeros(2, 3, 5000, dtype=dtype)
+    drawn = []
+    for given in (scores, scores.float()):
+        torch.manual_seed(2)
+        drawn.append(grouping._assign(given))
+    assert drawn[0].dtype == dtype
+    assert torch.equal(drawn[0], drawn[1].to(dtype))
+
+
 def test_a_hard_assignment_has_the_gradient_of_the_soft_one(things_and_tokens):
     things = things_and_tokens[0].requires_grad_()
     pull = torch.randn(2, 3, 5).double()

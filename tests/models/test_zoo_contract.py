@@ -1,4 +1,4 @@
-"""What MM-Pyramid, LEAP, MGN, DHHN and LFAV have in common with every network of the suite, at odd sizes."""
+"""What the methods beside HAN, VALOR and MM-CSE have in common with every network of the suite, at odd sizes."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ from golden_zoo import small, small_videos
 from mmcse.batch import ParserOutput
 from mmcse.errors import UserError
 from mmcse.evaluation.decode import decode_output
-from mmcse.models import DHHN, LEAP, LFAV, MGN, DHHNPair, MMPyramid
+from mmcse.models import CMPAE, CVCMS, DHHN, LEAP, LFAV, MGN, DHHNPair, JoMoLD, MMPyramid
 from mmcse.models.checkpoint_files import export_reference, read_reference_checkpoint
 from mmcse.models.reference import (
     load_reference_state,
@@ -15,7 +15,16 @@ from mmcse.models.reference import (
     to_reference_state,
     unused_reference_names,
 )
-from mmcse.objectives import DHHNObjective, HANObjective, LEAPObjective, LFAVObjective, MGNObjective
+from mmcse.objectives import (
+    CMPAEObjective,
+    CVCMSObjective,
+    DHHNObjective,
+    HANObjective,
+    JoMoLDObjective,
+    LEAPObjective,
+    LFAVObjective,
+    MGNObjective,
+)
 
 METHODS = {
     "mmpyramid": (MMPyramid, {"num_heads": 2, "num_levels": 3, "feedforward_dim": 6}, HANObjective()),
@@ -28,6 +37,10 @@ METHODS = {
     "dhhn-pair": (DHHNPair, {"num_heads": 2}, None),
     "lfav": (LFAV, {"num_heads": 2, "num_levels": 1, "threshold": 0.4}, LFAVObjective()),
     "lfav-heads": (LFAV, {"num_heads": 2, "num_levels": 1, "window_heads": 4}, LFAVObjective()),
+    "jomold": (JoMoLD, {"num_heads": 2, "feedforward_dim": 6}, JoMoLDObjective()),
+    "cmpae": (CMPAE, {"num_layers": 2, "feedforward_dim": 6}, CMPAEObjective()),
+    "cvcms": (CVCMS, {"class_dim": 4, "feedforward_dim": 6}, CVCMSObjective()),
+    "cvcms-linear": (CVCMS, {"class_dim": 4, "class_tokens": False}, CVCMSObjective()),
     "lfav-half": (LFAV, {"num_heads": 2, "num_levels": 1, "roll": "half_window"}, LFAVObjective(labels="modality")),
 }
 every_method = pytest.mark.parametrize(("build", "switches", "objective"), METHODS.values(), ids=METHODS)

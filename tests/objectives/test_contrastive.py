@@ -8,8 +8,11 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from golden_zoo import small, small_videos
 from mmcse.batch import ParserOutput
 from mmcse.errors import UserError
+from mmcse.models import CMPAE, JoMoLD
+from mmcse.objectives import CMPAEObjective, JoMoLDObjective
 from mmcse.objectives.contrastive import contrastive_loss, hybrid_output, segment_similarities
 
 
@@ -38,6 +41,15 @@ def test_the_two_forms_agree_without_smoothing_only():
     torch.testing.assert_close(contrastive_loss(logits, 0.0, "mixture"), plain)
     torch.testing.assert_close(contrastive_loss(logits, 0.0, "cross_entropy"), plain)
     assert contrastive_loss(logits, 0.1, "mixture") < contrastive_loss(logits, 0.1, "cross_entropy")
+
+
+@pytest.mark.parametrize(("build", "objective"), [(JoMoLD, JoMoLDObjective), (CMPAE, CMPAEObjective)])
+def test_the_form_is_a_switch_of_the_objectives_that_take_the_logarithm_of_a_mixture(build, objective):
+    batch = small_videos(5, 3)
+    out = small(build, 5, 3)(batch.audio, batch.visual, batch.motion)
+    logits = segment_similarities(*out.encoded.unbind(dim=2))
+    for arguments, form in (({}, "mixture"), ({"contrast_form": "cross_entropy"}, "cross_entropy")):
+        torch.testing.assert_close(objective(**arguments)(out, batch)["contrast"], contrastive_loss(logits, 0.1, form))
 
 
 def test_similarities_are_cosines_of_audio_rows_and_visual_columns():

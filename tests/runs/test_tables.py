@@ -6,8 +6,10 @@ import io
 import pytest
 
 from mmcse.cli import main
+from mmcse.configuration import config_folder
 from mmcse.errors import UserError
 from mmcse.runs.collect import collect, read_results, result_of
+from mmcse.runs.identity import file_digests
 from mmcse.runs.paper import paper_table
 from mmcse.runs.record import write_record
 from mmcse.runs.render import FORMATS, render_csv, render_latex, render_markdown, render_text
@@ -152,6 +154,15 @@ def test_only_successful_runs_count():
 def test_settings_are_what_departs_from_the_experiment():
     made = record("table4/basic", overrides=("trainer.max_epochs=8", "data.batch_size=32", "threads=1"))
     assert settings_of(result_of(made)) == {"data.batch_size": 32, "trainer.max_epochs": 8}
+
+
+def test_a_file_that_an_experiment_names_is_no_departure_from_it_and_another_is():
+    made = record("table1/cmpae", kind="real")
+    released = config_folder() / "stages" / "released_ratios.json"
+    made["files"] = file_digests({"objective": {"noise_ratios": str(released)}})
+    assert settings_of(result_of(made)) == {}
+    made["files"] = {"objective.noise_ratios": "another"}
+    assert settings_of(result_of(made)) == {"files.objective.noise_ratios": "another"}
 
 
 def test_a_changed_experiment_disowns_its_old_results():

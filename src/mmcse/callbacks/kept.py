@@ -50,5 +50,7 @@ class EarlyEpoch(L.Callback):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Saves the epoch if it is the one."""
-        if trainer.current_epoch + 1 == min(self.epoch, trainer.max_epochs or self.epoch):
+        epoch = trainer.current_epoch + 1
+        is_last = trainer.should_stop or epoch == trainer.max_epochs
+        if epoch == self.epoch or (is_last and epoch < self.epoch):
             trainer.save_checkpoint(self.file)

@@ -132,6 +132,9 @@ class CMPAE(nn.Module):
         UserError: an impossible combination of arguments.
     """
 
+    reads_frames = True
+    """A bank of their averages is not for it, see `mmcse.data.frames`."""
+
     def __init__(
         self,
         audio_dim: int = 128,

@@ -7,9 +7,9 @@ modality, so that events which occur together support each other.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
-from mmcse.errors import UserError
 from mmcse.models.decoupling import stack_modalities
 from mmcse.models.frontend import FrontEnd
 from mmcse.models.hybrid import HybridOutput, hybrid_layers, update_both
@@ -108,6 +108,7 @@ class CVCMS(nn.Module):
         class_tokens: bool = True,
     ) -> None:
         super().__init__()
+        self.class_dim = class_dim
         self.front_end = FrontEnd(audio_dim, visual_dim, motion_dim, hidden_dim, num_segments)
         self.layers = hybrid_layers(num_layers, hidden_dim, num_heads, feedforward_dim, dropout)
         self.event = (
@@ -133,18 +134,22 @@ class CVCMS(nn.Module):
         return CVCMSOutput(**vars(parsed), projected=projected, encoded=encoded, temporal=temporal)
 
 
+_TOKEN_NAMES = (
+    linear_names("event.audio", "fc_occ_class_a")
+    | linear_names("event.visual", "fc_occ_class_v")
+    | hybrid_layer_names("event.layers.0", "av_class_encoder.layers.0")
+    | linear_names("event.audio_event", "fc_occ_prob_a")
+    | linear_names("event.visual_event", "fc_occ_prob_v")
+)
+
+
 @reference_names.register
 def _(network: CVCMS) -> Names:
-    if not isinstance(network.event, ClassTokens):
-        raise UserError("The reference checkpoints are of CVCMS with class tokens; this network has none.")
+    event = _TOKEN_NAMES if isinstance(network.event, ClassTokens) else linear_names("event", "fc_prob")
     return (
         front_end_names()
         | encoder_names(network)
-        | linear_names("event.audio", "fc_occ_class_a")
-        | linear_names("event.visual", "fc_occ_class_v")
-        | hybrid_layer_names("event.layers.0", "av_class_encoder.layers.0")
-        | linear_names("event.audio_event", "fc_occ_prob_a")
-        | linear_names("event.visual_event", "fc_occ_prob_v")
+        | event
         | linear_names("temporal", "fc_frame_att")
         | linear_names("modality", "fc_av_att")
     )
@@ -152,17 +157,20 @@ def _(network: CVCMS) -> Names:
 
 @unused_reference_names.register
 def _(network: CVCMS) -> Mapping[str, tuple[int, ...]]:
-    classes, width = network.temporal.weight.shape
-    own = {name: tuple(weight.shape) for name, weight in network.named_parameters()}
-    dim = network.get_parameter("event.audio_event.weight").shape[-1]
+    (classes, width), dim = network.temporal.weight.shape, network.class_dim
+    with torch.device("meta"):
+        tokens = ClassTokens(width, classes, dim, dropout=0.0)
+    shapes = {f"event.{name}": tuple(weight.shape) for name, weight in tokens.named_parameters()}
     linears = {"fc_prob": (classes, width), "fc_occ_class_av": (classes * dim, 2 * width)}
     linears |= {f"fc_occ_{m}_{part}": (dim, dim) for m in ("a", "v", "av") for part in "qkv"}
     linears |= {f"fc_occ_{name}_prob": (1, dim) for name in ("frame", "modality")}
     unused: dict[str, tuple[int, ...]] = {f"{name}.weight": shape for name, shape in linears.items()}
     unused |= {f"{name}.bias": shape[:1] for name, shape in linears.items()}
+    unused |= {theirs: shapes[ours] for ours, (theirs,) in _TOKEN_NAMES.items()}
     for encoder in ("frame_att_encoder", "modality_encoder"):
         layer = hybrid_layer_names("event.layers.0", f"{encoder}.layers.0")
-        unused |= {theirs: own[ours] for ours, (theirs,) in layer.items()}
+        unused |= {theirs: shapes[ours] for ours, (theirs,) in layer.items()}
     for encoder in ("hat_encoder", "av_class_encoder", "frame_att_encoder", "modality_encoder"):
         unused |= norm_shapes(encoder, width)
-    return unused
+    used = {theirs for (theirs,) in reference_names(network).values()}
+    return {name: shape for name, shape in unused.items() if name not in used}  # of both heads, one is

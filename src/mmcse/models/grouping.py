@@ -80,7 +80,8 @@ class GroupingBlock(nn.Module):
     def _assign(self, scores: Tensor) -> Tensor:
         """Scores (B, n, S) to shares that sum to one over the tokens of every thing."""
         if self.rule == "hard" and self.training:
-            return F.gumbel_softmax(scores, hard=True, dim=1)
+            single = scores.to(torch.promote_types(scores.dtype, torch.float32))  # in half, noise may be infinite
+            return F.gumbel_softmax(single, hard=True, dim=1).to(scores.dtype)
         soft = scores.softmax(dim=1)
         if self.rule == "soft":
             return soft

@@ -10,6 +10,7 @@ from mmcse.batch import Batch, ParserOutput
 from mmcse.errors import UserError
 from mmcse.models.cmpae import CMPAEOutput
 from mmcse.objectives.classification import bounded
+from mmcse.objectives.contrastive import ContrastForm
 from mmcse.objectives.denoising import NoiseRatios, Ramp
 from mmcse.objectives.jomold import JoMoLDObjective
 
@@ -84,6 +85,7 @@ class CMPAEObjective(JoMoLDObjective):
         visual_smoothing: smoothing of the visual label.
         temperature: of the contrastive loss.
         contrast_smoothing: smoothing of its target.
+        contrast_form: where its logarithm stands.
 
     Raises:
         UserError: an argument has an impossible value.
@@ -102,6 +104,7 @@ class CMPAEObjective(JoMoLDObjective):
         visual_smoothing: float = 0.1,
         temperature: float = 0.2,
         contrast_smoothing: float = 0.1,
+        contrast_form: ContrastForm = "mixture",
     ) -> None:
         super().__init__(
             audio=audio,
@@ -114,6 +117,7 @@ class CMPAEObjective(JoMoLDObjective):
             visual_smoothing=visual_smoothing,
             temperature=temperature,
             contrast_smoothing=contrast_smoothing,
+            contrast_form=contrast_form,
         )
         self.weights["mutual"] = mutual
         self.learner: Learner = "modalities"

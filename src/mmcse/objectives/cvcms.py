@@ -76,28 +76,29 @@ def label_guided_pooling(features: Tensor, scores: Tensor, label: Tensor) -> Ten
     return (weights.unsqueeze(-1) * features).sum(dim=1)
 
 
-def shared_events(audio_label: Tensor, visual_label: Tensor, least: float = 0.0) -> Tensor:
+def shared_events(audio_label: Tensor, visual_label: Tensor) -> Tensor:
     """Which videos' audio (rows) shares an event with which videos' picture (columns).
+
+    Every label above 0 counts, as in the reference. So labels must not be smoothed: all entries of a smoothed one are.
 
     Args:
         audio_label: (N, K).
         visual_label: (N, K).
-        least: a label above it counts. With the reference's 0, every entry of a smoothed label does, so that smoothed
-            labels lose all meaning; 0.5 sees through the smoothing.
 
     Returns:
         (N, N) booleans.
     """
-    return (audio_label > least).float() @ (visual_label > least).float().T > 0
+    return (audio_label > 0).float() @ (visual_label > 0).float().T > 0
 
 
 def cross_video_loss(similarities: Tensor, positives: Tensor) -> Tensor:
     """Cross-entropy of each row's softmax with the uniform distribution over its positives, averaged over all rows.
 
     Args:
-        similarities: (N, N) of audio rows and visual columns.
+        similarities: (N, N) of audio rows and visual columns; the loss is in single precision or better.
         positives: (N, N) booleans, which pairs go together. A row without any counts as 0.
     """
+    similarities = similarities.to(torch.promote_types(similarities.dtype, torch.float32))  # 1e-10 is 0 in half
     target = positives.to(similarities.dtype)
     target = target / (target.sum(dim=1, keepdim=True) + 1e-10)
     return -(target * similarities.log_softmax(dim=1)).sum(dim=1).mean()

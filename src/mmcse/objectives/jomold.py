@@ -6,7 +6,7 @@ from torch import Tensor
 
 from mmcse.batch import Batch, ParserOutput
 from mmcse.objectives.classification import check_smoothing, video_loss
-from mmcse.objectives.contrastive import contrastive_loss, hybrid_output, segment_similarities
+from mmcse.objectives.contrastive import ContrastForm, contrastive_loss, hybrid_output, segment_similarities
 from mmcse.objectives.denoising import LabelDenoising, NoiseRatios, Ramp
 from mmcse.objectives.total import with_total
 
@@ -27,6 +27,7 @@ class JoMoLDObjective:
         visual_smoothing: smoothing of the visual label.
         temperature: of the contrastive loss.
         contrast_smoothing: smoothing of its target.
+        contrast_form: where its logarithm stands.
 
     Raises:
         UserError: an argument has an impossible value.
@@ -44,11 +45,13 @@ class JoMoLDObjective:
         visual_smoothing: float = 0.1,
         temperature: float = 0.2,
         contrast_smoothing: float = 0.1,
+        contrast_form: ContrastForm = "mixture",
     ) -> None:
         check_smoothing(contrast_smoothing=contrast_smoothing)
         self.weights = {"audio": audio, "visual": visual, "video": video, "contrast": contrast}
         self.targets = LabelDenoising(noise_ratios, ramp, audio_smoothing, visual_smoothing)
         self.temperature, self.contrast_smoothing = temperature, contrast_smoothing
+        self.contrast_form: ContrastForm = contrast_form
         self.mean_over_videos = noise_ratios is None  # denoising compares the videos of a batch
 
     def on_train_batch_start(self, epoch: int, batch: int, num_batches: int) -> None:
@@ -74,5 +77,5 @@ class JoMoLDObjective:
         if self.weights["contrast"]:
             encoded = hybrid_output(out).encoded
             similarities = segment_similarities(encoded[:, :, 0], encoded[:, :, 1], self.temperature)
-            terms["contrast"] = contrastive_loss(similarities, self.contrast_smoothing)
+            terms["contrast"] = contrastive_loss(similarities, self.contrast_smoothing, self.contrast_form)
         return terms

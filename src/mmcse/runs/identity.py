@@ -43,12 +43,22 @@ NEWER = {
     "stages": None,
     "rates": None,
     "evaluation.gate_threshold": None,
+    "evaluation.patience": None,
     "evaluation.search_thresholds": None,
     "evaluation.select_on_test": False,
     "evaluation.test_pair": None,
     "data.drop_last": False,
     "model.hybrid_dropout": 0.1,
     "model.window_heads": None,
+    "objective.audio_smoothing": 0.0,
+    "objective.contrast_form": "mixture",
+    "stages.noise_estimator.changes.objective.audio_smoothing": 0.0,
+    "stages.noise_estimator.changes.objective.contrast_form": "mixture",
+    **{
+        f"stages.{stage}.changes.{key}": None
+        for stage in ("ma_base", "noise_estimator")
+        for key in ("data.label_changes", "data.segment_labels", "evaluation.patience")
+    },
 }
 """Keys that the first configurations did not have, and the value that stands for what was done before them. With this
 value a key is left out, so that runs of then and now are the same run."""

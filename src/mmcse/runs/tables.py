@@ -10,14 +10,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any, Literal, NamedTuple
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from mmcse.configuration import compose_config, experiments
 from mmcse.data.manifest import KINDS, Kind
 from mmcse.data.simllp.settings import SPLITS, SimLLPSettings
 from mmcse.required import required_of
 from mmcse.runs.collect import Result
-from mmcse.runs.identity import FILES, identifying
+from mmcse.runs.identity import FILES, file_digests, identifying
 from mmcse.runs.paper import PaperRow, PaperTable, score
 from mmcse.runs.statistics import CONFIDENCE, Summary, holm, summarise, t_test
 
@@ -122,8 +122,20 @@ def _shipped(name: str) -> dict[str, Any]:
         from mmcse.stages import stage_config  # with Lightning, which few tables need
 
         config = stage_config(config, stage)
-    files = {f"files.{key}": REQUIRED for key in required_of(config) if key in FILES}
-    return _flat(identifying(OmegaConf.to_container(config))) | files  # type: ignore[arg-type]
+    required = required_of(config)
+    plain: dict[str, Any] = OmegaConf.to_container(config)  # type: ignore[assignment]
+    files = {f"files.{key}": REQUIRED for key in required if key in FILES}
+    return _flat(identifying(plain) | _named_files(config, required)) | files
+
+
+def _named_files(config: DictConfig, required: Mapping[str, str]) -> dict[str, Any]:
+    """Digests of the files that an experiment names itself; the rest is not resolved, for it may lack a value."""
+    named = OmegaConf.create()
+    for key in FILES:
+        if key not in required:
+            OmegaConf.update(named, key, OmegaConf.select(config, key), force_add=True)
+    files = file_digests(OmegaConf.to_container(named))  # type: ignore[arg-type]
+    return {"files": files} if files else {}
 
 
 def _flat(node: Any, path: str = "") -> dict[str, Any]:

@@ -36,9 +36,13 @@ Commands, given LLP's features; `mmcse train model=NAME` trains a method on simu
 _SWITCHES = """
 `...` stands for `data.bank.features=FEATURES data.bank.annotations=ANNOTATIONS`.
 
+A checkpoint of the authors is made readable by `mmcse import FILE --out IMPORTED`, and `mmcse eval checkpoint=IMPORTED`
+scores it by its method's protocol, on the features it was made for. CMPAE's reads all frames, and its authors tested it
+with thresholds of each class: `mmcse eval checkpoint=IMPORTED thresholds=cmpae data=llp_vggish_resnet_frames ...`.
+
 ## Where released code and paper differ
 
-The released behaviour is the default, but for selection on test. A switch has the other.
+The released behaviour is the default, but for selection on test and for CMPAE's noise ratios. A switch has the other.
 """
 _DEPARTURES = """
 ## Where this suite does otherwise
