@@ -121,13 +121,14 @@ def test_all_rows_are_trained_as_the_page_says():
 
 def test_networks_and_losses_are_those_of_the_paper_s_rows_but_for_what_the_page_says():
     of_features = {"lsld": {"num_layers", "motion"}, "leap": {"label_embeddings"}, "mmcse": {"num_layers"}}
+    made_here = {"cmpae": {"noise_ratios"}}  # by a stage of the run; the row on LLP takes those of its authors
     for method in zoo()["methods"]:
         name, row = method["model"], method["rows"][0]
         here, there = (compose_config("train", [f"experiment={e}"]) for e in (f"baselines/{name}", f"table{row}"))
         changed = {key for key in here.model.keys() | there.model.keys() if _differ(here.model, there.model, key)}
         assert changed <= of_features.get(name, set()), name
         changed = {key for key in here.objective if _differ(here.objective, there.objective, key)}
-        assert changed <= {"initial_epochs", "warm_up"}, name  # counted in epochs
+        assert changed - {"initial_epochs", "warm_up"} <= made_here.get(name, set()), name  # those count in epochs
 
 
 def _differ(here, there, key):
