@@ -25,7 +25,9 @@ Written by `mmcse bench`; do not edit. Times are medians with quartiles in brack
 process, and a ratio is the median of the ratios of each round, with their quartiles. The literal way is MM-CSE written
 as the paper reads (`tests/literal.py`, `tests/literal_loader.py`): a module per class, attention per direction and
 modality with its maps in every layer, a file per video, label maps in loops, evaluation a video at a time. Both have
-the same weights, and the same objective and optimiser.
+the same weights, and the same objective and optimiser. Ours keeps the memory that it frees, as `mmcse train` does
+(`mmcse.allocator`), the literal way leaves the C library's allocator as it is; each step and pass that is timed follows
+one that is not, so that each way finds memory and caches as it leaves them.
 
 To repeat all of it on an idle machine:
 
@@ -55,9 +57,23 @@ def write_page(folder: Path) -> Path:
                 blocks += [title, _machine(results["machine"], results["quick"]), *content]
             except (ValueError, KeyError, TypeError) as error:
                 raise UserError(f"{file} is not what `mmcse bench` writes: {error!r}. Measure it anew.") from error
+    for file in sorted(folder.glob("ratios-*.json")):
+        blocks += _earlier(json.loads(file.read_text(encoding="utf-8")))
     with atomic_write(folder / PAGE) as handle:
         handle.write(("\n\n".join(block.strip() for block in blocks) + "\n").encode())
     return folder / PAGE
+
+
+def _earlier(results: Results) -> Iterator[str]:
+    """Ratios of an earlier state, kept as ratios-DATE.json: on another machine, or before a change."""
+    yield f"## Ratios of an earlier state, {results['machine']['time'][:10]}"
+    yield _machine(results["machine"], results["quick"])
+    rows = [
+        [part["part"], slow, fast, _spread(ratio(part["costs"][slow], part["costs"][fast]), "{:.2f}x".format)]
+        for part in results["comparisons"]
+        for slow, fast in part["pairs"]
+    ]
+    yield markdown_table(["part", "slow", "fast", "ratio"], rows)
 
 
 def summary(kind: str, results: Results) -> str:

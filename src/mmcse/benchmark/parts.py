@@ -49,7 +49,7 @@ class Scale:
     """Videos of the loader."""
     matrix: int = 2048
     """Rows and columns of the matrices whose product gives the machine's rate."""
-    repeats: int = 15
+    repeats: int = 9
     """Rounds of what takes a second or two."""
     slow_repeats: int = 3
     """Rounds of what takes a minute."""
