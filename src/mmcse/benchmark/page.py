@@ -58,16 +58,16 @@ def write_page(folder: Path) -> Path:
             except (ValueError, KeyError, TypeError) as error:
                 raise UserError(f"{file} is not what `mmcse bench` writes: {error!r}. Measure it anew.") from error
     for file in sorted(folder.glob("ratios-*.json")):
-        blocks += _earlier(json.loads(file.read_text(encoding="utf-8")))
+        blocks += _kept(json.loads(file.read_text(encoding="utf-8")))
     with atomic_write(folder / PAGE) as handle:
         handle.write(("\n\n".join(block.strip() for block in blocks) + "\n").encode())
     return folder / PAGE
 
 
-def _earlier(results: Results) -> Iterator[str]:
-    """Ratios of an earlier state, kept as ratios-DATE.json: on another machine, or before a change."""
-    yield f"## Ratios of an earlier state, {results['machine']['time'][:10]}"
-    yield _machine(results["machine"], results["quick"])
+def _kept(results: Results) -> Iterator[str]:
+    """Ratios kept as ratios-DATE.json: of another machine, of an earlier state, or of some parts alone."""
+    yield f"## Ratios kept from {results['machine']['time'][:10]}"
+    yield _machine(results["machine"], results["quick"]) + " Of the code and the way of measuring of that day."
     rows = [
         [part["part"], slow, fast, _spread(ratio(part["costs"][slow], part["costs"][fast]), "{:.2f}x".format)]
         for part in results["comparisons"]

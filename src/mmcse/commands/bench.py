@@ -63,12 +63,15 @@ def _ratios(arguments: argparse.Namespace) -> Mapping[str, Any]:
     from mmcse.benchmark.floor import profile_step
     from mmcse.benchmark.machine import rates
     from mmcse.benchmark.parts import QUICK, Scale, comparisons
-    from mmcse.benchmark.ways import PRECISIONS, build, largest_difference, random_batch, training_step
+    from mmcse.benchmark.ways import PRECISIONS, at_home, build, largest_difference, random_batch, training_step
 
     scale = QUICK if arguments.quick else Scale()
     sizes = scale.sizes
     measured = [asdict(c) for name, measure in comparisons(scale) for c in _announced(name, measure)]
-    step = {p: training_step(build("ours", sizes), random_batch(sizes), p, sizes.micro_batch) for p in PRECISIONS}
+    step = {
+        p: at_home("ours", training_step(build("ours", sizes), random_batch(sizes), p, sizes.micro_batch))
+        for p in PRECISIONS
+    }
     return {
         "scale": asdict(scale),
         "comparisons": measured,
