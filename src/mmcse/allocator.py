@@ -1,8 +1,8 @@
 """Memory that a process has freed is kept for what it needs next.
 
 The C library of Linux gives large blocks back to the system, which hands them out again page by page, each cleared
-anew. A network's passes free and need the same blocks many times a second: on a virtual machine that was a quarter of a
-training step.
+anew. A network's passes free and need the same blocks many times a second: on one virtual machine up to a quarter of a
+training step went there.
 """
 
 import ctypes

@@ -49,16 +49,15 @@ def write_page(folder: Path) -> Path:
     files = {kind: folder / f"{kind}.json" for kind in _SECTIONS}
     missing = [kind.replace("_", " ") for kind, file in files.items() if not file.is_file()]
     blocks = [_HEAD, *([f"Not measured yet: {', '.join(missing)}."] if missing else [])]
-    for kind, file in files.items():
-        if file.is_file():
-            try:
-                results = json.loads(file.read_text(encoding="utf-8"))
-                title, *content = _SECTIONS[kind](results)
-                blocks += [title, _machine(results["machine"], results["quick"]), *content]
-            except (ValueError, KeyError, TypeError) as error:
-                raise UserError(f"{file} is not what `mmcse bench` writes: {error!r}. Measure it anew.") from error
-    for file in sorted(folder.glob("ratios-*.json")):
-        blocks += _kept(json.loads(file.read_text(encoding="utf-8")))
+    sections = [(file, _SECTIONS[kind]) for kind, file in files.items() if file.is_file()]
+    sections += [(file, _kept) for file in sorted(folder.glob("ratios-*.json"))]
+    for file, section in sections:
+        try:
+            results = json.loads(file.read_text(encoding="utf-8"))
+            title, *content = section(results)
+            blocks += [title, _machine(results["machine"], results["quick"]), *content]
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{file} is not what `mmcse bench` writes: {error!r}. Measure it anew.") from error
     with atomic_write(folder / PAGE) as handle:
         handle.write(("\n\n".join(block.strip() for block in blocks) + "\n").encode())
     return folder / PAGE
@@ -67,7 +66,7 @@ def write_page(folder: Path) -> Path:
 def _kept(results: Results) -> Iterator[str]:
     """Ratios kept as ratios-DATE.json: of another machine, of an earlier state, or of some parts alone."""
     yield f"## Ratios kept from {results['machine']['time'][:10]}"
-    yield _machine(results["machine"], results["quick"]) + " Of the code and the way of measuring of that day."
+    yield "Of the code and the way of measuring of that day."
     rows = [
         [part["part"], slow, fast, _spread(ratio(part["costs"][slow], part["costs"][fast]), "{:.2f}x".format)]
         for part in results["comparisons"]

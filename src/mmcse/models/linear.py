@@ -16,7 +16,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     For float32 matrices PyTorch calls MKL, into whose result it copies the bias beforehand, which for wide layers takes
     as long as half of the product: here the bias is added afterwards. On processors that are not Intel's, MKL uses half
     of the vector units. PyTorch's convolutions call oneDNN, which uses all of them: as a convolution with a 1x1 kernel
-    the layer is twice as fast there, though up to twice as slow on Intel's own.
+    the layer is twice as fast there, though slower on Intel's own.
 
     Args:
         x: (..., C) input.

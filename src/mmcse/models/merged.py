@@ -6,7 +6,7 @@ nonlinearity between them are merged (1 is intra, 2 is cross; a is what attentio
     P1 U1 + P2 U2 = (P1 + P2) q + r1 P1 g1 + r2 P2 g2        a video feature g has no time axis
     G S2 = G q + (G O2) a2                                   the other modality's video feature needs G q, too
 
-so a token costs 20 d^2 multiply-adds for 22 d^2, and less than half of the passes over all tokens.
+so a token costs 20 d^2 multiply-adds for 22 d^2, in fewer operations.
 """
 
 from typing import Any
