@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from mmcse.models.attention import Attention
+from mmcse.models.attention import Attention, weighted_sum
 
 
 @settings(max_examples=40, deadline=None)
@@ -43,6 +43,33 @@ def test_values_and_maps_are_those_of_pytorch(heads, head_dim, leading, tokens, 
         torch.testing.assert_close(gathered, expected.view_as(query), rtol=1e-9, atol=1e-10)
         assert (attention_map is not None) == need_map
     torch.testing.assert_close(attention_map, weights.view(*leading, tokens, tokens), rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize("largest", [1.0, 60.0, 300.0, -300.0, 3e4])
+@pytest.mark.parametrize("needs", ["nothing", "weights", "gradient"])
+def test_weights_are_a_softmax_wherever_scores_lie(largest, needs):
+    torch.manual_seed(0)
+    heads = torch.randn(3, 2, 5, 7, 4)
+    heads[1, ..., 0], heads[0, ..., 0] = 1, 2 * largest  # adds `largest` to all scores of a row, whose softmax stays
+    heads[0, 0, 0, 0, 0] = -2 * largest
+    heads.requires_grad_(needs == "gradient")
+    gathered, weights = weighted_sum(heads, 0.0, needs == "weights")
+    query, key, value = heads.detach().double()
+    expected = (query @ key.mT / 2).softmax(dim=-1)
+    tolerance = 1e-6 * max(1, abs(largest))  # scores are of single precision
+    torch.testing.assert_close(gathered.double(), expected @ value, rtol=0, atol=10 * tolerance)
+    if weights is not None:
+        torch.testing.assert_close(weights.double(), expected, rtol=0, atol=tolerance)
+    else:
+        assert needs == "nothing"
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_what_is_not_finite_is_not_hidden(value):
+    heads = torch.zeros(3, 1, 2, 3, 4)
+    heads[0, 0, 0, 0, 0], heads[1] = value, 1
+    gathered, _ = weighted_sum(heads, 0.0, False)
+    assert gathered[0, 0, 0].isnan().all()
 
 
 def test_starts_as_pytorchs_module():

@@ -64,6 +64,18 @@ def test_every_floating_dtype_is_kept(dtype):
     assert set(out.unique().tolist()) == {0.0, torch.tensor(1 / 0.75, dtype=dtype).item()}
 
 
+@pytest.mark.slow
+def test_a_compiled_network_drops_the_same_elements():
+    network = FeedForward(8, 16, 0.25).train()
+    x, results = torch.randn(5, 8), []
+    for call in (network, torch.compile(network, dynamic=False)):
+        torch.manual_seed(0)
+        out = call(x)
+        results.append((out, *torch.autograd.grad(out.sum(), tuple(network.parameters()))))
+    for eager, compiled in zip(*results, strict=True):
+        torch.testing.assert_close(compiled, eager)
+
+
 def test_the_gradient_is_the_mask():
     torch.manual_seed(0)
     x = torch.randn(7, 11, dtype=torch.float64).requires_grad_()

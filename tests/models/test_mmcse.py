@@ -1,5 +1,6 @@
 """MM-CSE at any size against the literal implementation, its ablations, and its mistakes."""
 
+import copy
 import re
 from dataclasses import fields
 from unittest import mock
@@ -110,6 +111,58 @@ def test_a_merged_layer_computes_what_the_paper_s_formulas_do(size, need_maps, v
         results.append((*values, *gradients))
     for ours, papers in zip(*results, strict=True):
         torch.testing.assert_close(ours, papers, rtol=1e-8, atol=1e-10)
+
+
+def changed_in_place(layer):
+    with torch.no_grad():
+        layer.cross.secm.attention.out_proj.weight.mul_(2)
+
+
+def changed_by_an_optimizer(layer):
+    parameter = layer.intra.projection.weight
+    parameter.grad = torch.ones_like(parameter)
+    torch.optim.SGD([parameter], lr=1).step()
+
+
+def changed_by_loading(layer):
+    layer.load_state_dict({name: value + 1 for name, value in layer.state_dict().items()})
+
+
+def changed_by_assigning(layer):
+    layer.load_state_dict({name: value + 1 for name, value in layer.state_dict().items()}, assign=True)
+
+
+def changed_behind_its_back_in_training(layer):
+    layer.train()
+    layer.intra.lgsf.video.weight.data += 1
+    layer.eval()
+
+
+def changed_in_type(layer):
+    layer.double()
+
+
+@pytest.mark.parametrize("change", [
+    changed_in_place, changed_by_an_optimizer, changed_by_loading, changed_by_assigning,
+    changed_behind_its_back_in_training, changed_in_type,
+])  # fmt: skip
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_merged_weights_are_kept_until_a_parameter_changes(change, dtype):
+    torch.manual_seed(0)
+    layer = MMCSE(**SMALL).eval().layers[0]
+    tokens = torch.randn(2, SMALL["num_segments"], 2, SMALL["num_classes"], SMALL["class_dim"])
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+        before, _ = layer(tokens)
+        weights = layer.kept_weights.get(layer, "cpu")
+        assert layer.kept_weights.get(layer, "cpu") is weights
+        assert weights.reading.dtype == dtype
+    change(layer)
+    tokens = tokens.to(layer.norm.weight)
+    with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+        with torch.no_grad():
+            after, _ = layer(tokens)
+        torch.testing.assert_close(after, copy.deepcopy(layer)(tokens)[0])
+    assert change is changed_in_type or not torch.allclose(after, before)
 
 
 @pytest.mark.parametrize(

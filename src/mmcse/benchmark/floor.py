@@ -18,7 +18,7 @@ OPTIMISER, REST = "optimiser", "elementwise, sums and norms"
 _OPERATIONS: Mapping[str, tuple[str, ...]] = {
     "matrix products": ("addmm", "mm", "linear", "convolution", "convolution_backward"),
     "attention products": ("bmm", "baddbmm", "scaled_dot_product_flash_attention_for_cpu"),
-    "softmax": ("softmax", "softmax_backward_data"),
+    "softmax": ("softmax", "softmax_backward_data", "exp_"),
     "dropout masks": ("random_", "bernoulli_", "ge", "native_dropout", "native_dropout_backward"),
     "copies": ("copy_", "to_copy", "clone", "cat", "stack", "flip", "fill_", "zero_"),
 }

@@ -11,6 +11,7 @@ from pathlib import Path
 import lightning as L
 import torch
 from hydra.utils import instantiate
+from torch import nn
 
 from mmcse.application import quieten_lightning
 from mmcse.benchmark.memory import training_memory
@@ -25,6 +26,7 @@ from mmcse.benchmark.ways import (
     build_compiled,
     inference,
     literal_modules,
+    one_after_another,
     random_batch,
     recipe,
     training_step,
@@ -127,13 +129,13 @@ def _inference(scale: Scale, videos: int) -> Comparison:
     """Passes of one network follow each other until all videos are through, as they do where they are needed."""
     networks = {way: build(way, scale.sizes) for way in WAYS}
     batches = random_batch(scale.sizes).split(videos)
-    passes = {_name(w, p): [inference(networks[w], b, p) for b in batches] for p in PRECISIONS for w in WAYS}
+
+    def through(way: Way, network: nn.Module, precision: Precision) -> Callable[[], object]:
+        return at_home(way, one_after_another([inference(network, b, precision) for b in batches], precision))
+
+    ways = {_name(way, p): through(way, networks[way], p) for p in PRECISIONS for way in WAYS}
     if compiled := build_compiled(scale.sizes):
-        passes[_COMPILED] = [inference(compiled, b, "bfloat16") for b in batches]
-    ways = {
-        name: at_home("literal" if name.startswith("literal") else "ours", lambda those=those: [f() for f in those])
-        for name, those in passes.items()
-    }
+        ways[_COMPILED] = through("ours", compiled, "bfloat16")
     seconds = take_turns(ways, scale.repeats, scale.warm_up, settle=1)
     return Comparison(f"inference, batch {videos}", seconds, _pairs(ways), scale.sizes.videos)
 

@@ -3,7 +3,7 @@
 import importlib
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -158,6 +158,16 @@ def inference(network: nn.Module, batch: Batch, precision: Precision) -> Callabl
             return network(batch.audio, batch.visual, batch.motion, **options)
 
     return infer
+
+
+def one_after_another(passes: Sequence[Callable[[], object]], precision: Precision) -> Callable[[], object]:
+    """Passes in one region of automatic mixed precision, in which each weight is cast once."""
+
+    def run() -> object:
+        with _autocast(precision):
+            return [infer() for infer in passes]
+
+    return run
 
 
 def at_home(way: Way, run: Callable[[], object]) -> Callable[[], object]:

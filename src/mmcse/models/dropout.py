@@ -35,13 +35,23 @@ def keep_mask(x: Tensor, rate: float) -> Tensor:
         x: the elements.
         rate: probability of an element to be dropped, above 0 and below 1.
     """
-    dropped = _num_dropped(rate)
-    if x.device.type != "cpu" or torch.compiler.is_compiling():
-        return (torch.rand(x.shape, device=x.device) >= dropped / _LEVELS).to(x.dtype)
+    if x.device.type != "cpu":
+        return (torch.rand(x.shape, device=x.device) >= _num_dropped(rate) / _LEVELS).to(x.dtype)
+    return _compiled_mask(x.detach(), rate) if torch.compiler.is_compiling() else _cpu_mask(x, rate)
+
+
+def _cpu_mask(x: Tensor, rate: float) -> Tensor:
     seed = int(torch.empty((), dtype=torch.int64).random_())
     words = np.random.SFC64(seed).random_raw(-(-x.numel() // 4))  # of 64 bits: four draws each
     draws = torch.from_numpy(words.view(np.int16))[: x.numel()].view(x.shape)
-    return torch.ge(draws, dropped - _LEVELS // 2, out=torch.empty(x.shape, dtype=x.dtype))
+    return torch.ge(draws, _num_dropped(rate) - _LEVELS // 2, out=torch.empty(x.shape, dtype=x.dtype))
+
+
+_compiled_mask = torch.library.custom_op(
+    "mmcse::keep_mask", _cpu_mask, mutates_args=(), tags=(torch.Tag.nondeterministic_seeded,)
+)
+"""What a compiler makes of it, which cannot look into NumPy: a call."""
+_compiled_mask.register_fake(lambda x, rate: torch.empty(x.shape, dtype=x.dtype))
 
 
 def keep_scale(rate: float) -> float:

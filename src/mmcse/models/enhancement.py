@@ -4,7 +4,7 @@ Tokens are (B, T, 2, K, d): the K class tokens of each segment, both modalities 
 modalities and all four directions: the own modality is `tokens`, the other one is `tokens.flip(MODALITY)`.
 """
 
-from typing import Literal
+from typing import Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from mmcse.models.attention import Attention
 from mmcse.models.feedforward import FeedForward
 from mmcse.models.linear import Linear
-from mmcse.models.merged import Shares, merged_shares
+from mmcse.models.merged import KeptWeights, Shares, merged_shares
 from mmcse.models.similarity import relu_cosine
 
 MODALITY = 2
@@ -122,8 +122,15 @@ class FGSELayer(nn.Module):
         self.cross = Enhancement(dim, num_heads, dropout, cross=True, **shared) if cross else None
         self.is_merged = secm and lgsf and intra and cross and residual == "input"
         """Whether it is computed as `mmcse.models.merged` does, which gives the same sooner."""
+        self.kept_weights = KeptWeights()
         self.norm = nn.LayerNorm(dim)
         self.feedforward = FeedForward(dim, feedforward_dim, dropout)
+
+    def train(self, mode: bool = True) -> Self:
+        """As of any module; training may change weights in ways that cannot be seen afterwards."""
+        if mode:
+            self.kept_weights.forget()
+        return super().train(mode)
 
     def forward(self, tokens: Tensor, need_maps: bool = False) -> tuple[Tensor, dict[str, Tensor]]:
         """Tokens (B, T, 2, K, d) to new tokens, and the maps that were asked for and exist, each (B, T, K, K)."""

@@ -9,10 +9,10 @@ nonlinearity between them are merged (1 is intra, 2 is cross; a is what attentio
 so a token costs 20 d^2 multiply-adds for 22 d^2, in fewer operations.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
@@ -20,8 +20,31 @@ from mmcse.models.attention import by_head, heads_type, mean_map, merge_heads, w
 from mmcse.models.linear import linear
 from mmcse.models.similarity import relu_cosine
 
+_MODALITY_OF_HEADS = 3
+"""The axis of the modalities in (parts, B, T, 2, H, K, e)."""
+
 Shares = tuple[Tensor, Tensor | None, Tensor | None]
 """P1 U1 + P2 U2, (B, T, 2, K, d), and the co-occurrence maps (B, T, 2, K, K) of the intra and the cross mode."""
+
+
+class Merged(NamedTuple):
+    """Weights, and biases, of a layer's products."""
+
+    reading: Tensor
+    """(8 d, d): queries, keys and values of the intra and of the cross mode, G, and P1 + P2."""
+    reading_bias: Tensor
+    output_1: Tensor
+    """O1."""
+    output_bias_1: Tensor
+    segment_1: Tensor
+    segment_bias_1: Tensor
+    video_1: Tensor
+    video_bias_1: Tensor
+    output_2: Tensor
+    """G O2."""
+    output_bias_2: Tensor
+    projection_1: Tensor
+    projection_2: Tensor
 
 
 def merged_shares(layer: Any, tokens: Tensor, need_maps: bool) -> Shares:
@@ -32,64 +55,124 @@ def merged_shares(layer: Any, tokens: Tensor, need_maps: bool) -> Shares:
         tokens: (B, T, 2, K, d).
         need_maps: also return the maps.
     """
-    intra, cross = layer.intra, layer.cross
-    attention, attention_2 = intra.secm.attention, cross.secm.attention
-    joint = cross.lgsf.segment  # G of segment and video alike
-    dim = tokens.shape[-1]
+    attention, weights = layer.intra.secm.attention, layer.kept_weights.get(layer, tokens.device.type)
+    heads, joint_q, carried = _read(
+        linear(tokens, weights.reading, weights.reading_bias), tokens.shape[-1], attention.num_heads
+    )
+    gathered, relations = weighted_sum(heads, attention.rate, need_maps or layer.training)
+    gathered_1, gathered_2 = merge_heads(gathered, carried.dtype)
 
-    readers = (attention.in_proj, attention_2.in_proj, joint)
-    weight = torch.cat([*(reader.weight for reader in readers), intra.projection.weight + cross.projection.weight])
-    bias = torch.cat([*(reader.bias for reader in readers), intra.projection.bias + cross.projection.bias])
-    projected, joint_q, carried = linear(tokens, weight, bias).split((6 * dim, dim, dim), dim=-1)
-
-    heads: Tensor = _SplitBoth.apply(projected, attention.num_heads)  # type: ignore[assignment]
-    gathered, weights = weighted_sum(heads, attention.rate, need_maps or layer.training)
-    gathered_1, gathered_2 = merge_heads(gathered, projected.dtype)
-
-    enhanced = tokens + linear(gathered_1, attention.scaled_out_proj(), attention.out_proj.bias)  # S1
-    segment_1, video_1 = linear(enhanced, *_stacked(intra.lgsf.segment, intra.lgsf.video)).chunk(2, dim=-1)
-    video_1 = video_1.relu().mean(dim=1, keepdim=True)  # g1: (B, 1, 2, K, d)
-
-    merged_weight = joint.weight @ attention_2.scaled_out_proj()
-    segment_2 = joint_q + linear(gathered_2, merged_weight, joint.weight @ attention_2.out_proj.bias)  # G S2
+    enhanced = tokens + linear(gathered_1, weights.output_1, weights.output_bias_1)  # S1
+    segment_1 = linear(enhanced, weights.segment_1, weights.segment_bias_1)
+    video_1 = linear(enhanced, weights.video_1, weights.video_bias_1).relu().mean(dim=1, keepdim=True)  # g1, no T
+    segment_2 = joint_q + linear(gathered_2, weights.output_2, weights.output_bias_2)  # G S2
     video_2 = joint_q.relu().mean(dim=1, keepdim=True).flip(2)  # g2
 
-    for segment, video, mode in ((segment_1, video_1, intra), (segment_2, video_2, cross)):
+    for segment, video, projection in (
+        (segment_1, video_1, weights.projection_1),
+        (segment_2, video_2, weights.projection_2),
+    ):
         relevance = relu_cosine(segment, video, shared=1).sigmoid()
-        carried = torch.addcmul(carried, relevance, linear(video, mode.projection.weight))
-    if not need_maps or weights is None:
+        carried = torch.addcmul(carried, relevance, linear(video, projection))
+    if not need_maps or relations is None:
         return carried, None, None
-    intra_map, cross_map = mean_map(weights, attention.rate)
+    intra_map, cross_map = mean_map(relations, attention.rate)
     return carried, intra_map, cross_map
 
 
-def _stacked(*layers: nn.Linear) -> tuple[Tensor, Tensor]:
-    """Weight and bias of a linear layer that computes several ones side by side."""
-    return torch.cat([layer.weight for layer in layers]), torch.cat([layer.bias for layer in layers])
+def _merge(layer: Any) -> Merged:
+    intra, cross = layer.intra, layer.cross
+    attention_1, attention_2 = intra.secm.attention, cross.secm.attention
+    joint = cross.lgsf.segment  # G of segment and video alike
+    readers = (attention_1.in_proj, attention_2.in_proj, joint)
+    return Merged(
+        torch.cat([*(reader.weight for reader in readers), intra.projection.weight + cross.projection.weight]),
+        torch.cat([*(reader.bias for reader in readers), intra.projection.bias + cross.projection.bias]),
+        attention_1.scaled_out_proj(),
+        attention_1.out_proj.bias,
+        intra.lgsf.segment.weight,
+        intra.lgsf.segment.bias,
+        intra.lgsf.video.weight,
+        intra.lgsf.video.bias,
+        joint.weight @ attention_2.scaled_out_proj(),
+        joint.weight @ attention_2.out_proj.bias,
+        intra.projection.weight,
+        cross.projection.weight,
+    )
 
 
-class _SplitBoth(Function):
-    """Queries, keys and values of both modes (B, T, 2, K, 6 d) to heads (3, 2, B, T, 2, H, K, e), side by side.
+class KeptWeights:
+    """A layer's merged weights: made in every pass that needs a gradient, and kept between passes that do not.
 
-    Those keys and values of the cross mode that stand beside a modality's queries are the other modality's.
+    They are made anew when a parameter has changed. PyTorch counts all changes but those made through `.data`, so they
+    are forgotten, too, when a layer goes on training.
     """
 
+    def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Make them anew the next time."""
+        self._key: tuple[Any, ...] = ()
+        self._weights: Merged | None = None
+
+    def get(self, layer: Any, device_type: str) -> Merged:
+        """Merged weights of a layer as it is now, in the type in which automatic mixed precision multiplies."""
+        if layer.training or torch.is_grad_enabled() or torch.compiler.is_compiling():
+            return _merge(layer)
+        parameters = [p for mode in (layer.intra, layer.cross) for p in mode.parameters()]
+        is_cast = torch.is_autocast_enabled(device_type) and parameters[0].dtype != torch.float64  # never cast
+        dtype = torch.get_autocast_dtype(device_type) if is_cast else parameters[0].dtype
+        key = dtype, *((p.data_ptr(), p._version) for p in parameters)
+        if self._weights is None or key != self._key:
+            self._key, self._weights = key, Merged(*(tensor.to(dtype) for tensor in _merge(layer)))
+        return self._weights
+
+
+def _read(product: Tensor, dim: int, num_heads: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries, keys and values of both modes, side by side as heads, and the two other readings, as they are.
+
+    Args:
+        product: (B, T, 2, K, 6 d + d + d).
+        dim: d.
+        num_heads: H.
+
+    Returns:
+        Heads (3, 2, B, T, 2, H, K, e), where those keys and values of the cross mode that stand beside a modality's
+        queries are the other modality's; and twice (B, T, 2, K, d).
+    """
+    if not torch.compiler.is_compiling():
+        return _Read.apply(product, dim, num_heads)  # type: ignore[return-value]
+    # what a compiler makes of copies into parts of a tensor is slow
+    projected, joint_q, carried = product.split((6 * dim, dim, dim), dim=-1)
+    intra, cross = by_head(projected, 6, num_heads).to(heads_type(product)).unflatten(0, (2, 3))
+    cross = torch.cat((cross[:1], cross[1:].flip(_MODALITY_OF_HEADS)))
+    return torch.stack((intra, cross), dim=1), joint_q, carried
+
+
+class _Read(Function):
+    """`_read` whose gradient is written once, into one tensor."""
+
     @staticmethod
-    def forward(ctx: Any, projected: Tensor, num_heads: int) -> Tensor:
-        ctx.shape, ctx.dtype = projected.shape, projected.dtype
+    def forward(ctx: Any, product: Tensor, dim: int, num_heads: int) -> tuple[Tensor, ...]:
+        ctx.shape, ctx.dtype, ctx.sizes = product.shape, product.dtype, (6 * dim, dim, dim)
+        projected, *others = product.split(ctx.sizes, dim=-1)
         packed = by_head(projected, 6, num_heads)
-        heads = projected.new_empty(3, 2, *packed.shape[1:], dtype=heads_type(projected))
+        heads = product.new_empty(3, 2, *packed.shape[1:], dtype=heads_type(product))
         for to, source in _counterparts(heads, packed):
             to.copy_(source)
-        return heads
+        return heads, *(other.clone() for other in others)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor, *of_others: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
         out = gradient.new_empty(ctx.shape, dtype=ctx.dtype)
-        for source, to in _counterparts(gradient, by_head(out, 6, gradient.shape[-3])):
+        projected, *others = out.split(ctx.sizes, dim=-1)
+        for source, to in _counterparts(gradient, by_head(projected, 6, gradient.shape[-3])):
             to.copy_(source)
-        return out, None
+        for to, source in zip(others, of_others, strict=True):
+            to.copy_(source)
+        return out, None, None
 
 
 def _counterparts(heads: Tensor, packed: Tensor) -> list[tuple[Tensor, Tensor]]:
