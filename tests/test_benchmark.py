@@ -197,9 +197,10 @@ def test_mistakes_are_named(tmp_path, monkeypatch, capsys):
         ([], ("| training step | literal, float32 | ours, bfloat16 |", "| mmcse --help |", "## Floor")),
         (["--growth"], ("| L | 1 to 2 |", "growth.svg")),
         (["--full-preset"], ("| cold |", "128 training videos")),
+        (["--streaming"], ("| second |", "## A bank larger than memory")),
         (["--jobs"], ("| 2 jobs x 1 thread |",)),
     ],
-    ids=["ratios", "growth", "full-preset", "jobs"],
+    ids=["ratios", "growth", "full-preset", "streaming", "jobs"],
 )
 def test_everything_works_at_tiny_sizes(option, said, tmp_path, capsys):
     assert main(["bench", "--quick", "--threads", "1", "--out", str(tmp_path), *option]) == 0

@@ -22,6 +22,9 @@ def add(commands: Subcommands) -> None:
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--growth", action="store_true", help="instead: cost against videos, segments, classes, layers")
     what.add_argument("--full-preset", action="store_true", help="instead: memory and loader on 10,000 videos (1 GB)")
+    what.add_argument(
+        "--streaming", action="store_true", help="instead: the loader on a bank larger than memory (needs the disk)"
+    )
     what.add_argument("--jobs", action="store_true", help="instead: two trainings at once, or in turn with two threads")
     parser.add_argument("--quick", action="store_true", help="tiny sizes, only to see that it works")
     parser.add_argument("--threads", type=int, help="threads (default: PyTorch's choice)")
@@ -116,6 +119,19 @@ def _full_preset(arguments: argparse.Namespace) -> Mapping[str, Any]:
         return {"full": _announced("full preset", lambda: measure_full_preset(bank))}
 
 
+def _streaming(arguments: argparse.Namespace) -> Mapping[str, Any]:
+    import tempfile
+
+    from mmcse.benchmark.streaming import measure_streaming
+    from mmcse.data import simulated_bank
+
+    preset, num_bytes = ("smoke", 30_000_000) if arguments.quick else ("full", None)
+    with tempfile.TemporaryDirectory(prefix="mmcse-bench-") as place:
+        bank = simulated_bank(Path(place) / "bank", preset=preset)
+        large = Path(place) / "large"
+        return {"streaming": _announced("streaming", lambda: measure_streaming(bank, large, num_bytes))}
+
+
 def _jobs(arguments: argparse.Namespace) -> Mapping[str, Any]:
     import tempfile
 
@@ -132,6 +148,7 @@ def _jobs(arguments: argparse.Namespace) -> Mapping[str, Any]:
 _MEASURE: Mapping[str, Callable[[argparse.Namespace], Mapping[str, Any]]] = {
     "growth": _growth,
     "full_preset": _full_preset,
+    "streaming": _streaming,
     "jobs": _jobs,
     "ratios": _ratios,
 }
