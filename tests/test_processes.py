@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -55,6 +56,37 @@ def test_training_under_torchrun_is_one_run(smoke_bank, tmp_path, method):
     assert len((folder / "history.csv").read_text().splitlines()) == 1 + 2
     checkpoint = folder / "checkpoints" / "best.ckpt"
     alone = evaluate(compose_config("eval", [f"checkpoint={checkpoint}", "trainer.accelerator=cpu"]))
+    assert alone["scores"] == record["scores"]["test"]
+
+
+@pytest.mark.slow
+def test_processes_on_two_nodes_are_one_run(smoke_bank, tmp_path):
+    """Both nodes are this machine, with a launcher each that knows the other only by its address."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    words = ("-m", "mmcse", "train", *tiny.data(smoke_bank), *tiny.NETWORK, *tiny.TRAINING, f"run.root={tmp_path}")
+    words += ("trainer.devices=1", "+trainer.num_nodes=2", "+trainer.strategy=ddp_find_unused_parameters_true")
+    launcher = (sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1")
+    address = ("--master-addr=127.0.0.1", f"--master-port={port}")
+    nodes = [
+        subprocess.Popen((*launcher, f"--node-rank={rank}", *address, *words), text=True, env=ONE_THREAD,
+                         stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        for rank in (0, 1)
+    ]  # fmt: skip
+    try:
+        shown = [node.communicate(timeout=240) for node in nodes]
+    finally:
+        for node in nodes:
+            node.kill()
+    assert [node.returncode for node in nodes] == [0, 0], shown
+    assert "".join(out for out, _ in shown).count("SIMULATED") == 1
+    [folder] = (file.parent for file in tmp_path.rglob("result.json"))
+    record = read_record(folder)
+    assert record["status"] == "ok"
+    alone = evaluate(
+        compose_config("eval", [f"checkpoint={folder / 'checkpoints' / 'best.ckpt'}", "trainer.accelerator=cpu"])
+    )
     assert alone["scores"] == record["scores"]["test"]
 
 

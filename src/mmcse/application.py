@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shutil
 import sys
 import warnings
 from collections.abc import Callable
@@ -48,6 +49,8 @@ def run_application(
             return mistakes.append(mistake)
 
     check_overrides(argv)
+    if "launcher=slurm" in argv and shutil.which("srun") is None:
+        raise UserError("launcher=slurm needs a Slurm cluster, and there is no `srun` here. Start it on a login node.")
     register()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors through to us
     ordered = sorted(argv, key=lambda word: word not in ("-m", "--multirun"))  # argparse knows it among words only so

@@ -165,6 +165,17 @@ def test_merged_weights_are_kept_until_a_parameter_changes(change, dtype):
     assert change is changed_in_type or not torch.allclose(after, before)
 
 
+def test_a_network_made_in_inference_mode_parses():
+    torch.manual_seed(0)
+    expected = MMCSE(**SMALL).eval()
+    features = [feature.float() for feature in inputs(2, SMALL)]
+    with torch.inference_mode():
+        network = copy.deepcopy(expected)
+        torch.testing.assert_close(network(*features).video_prob, expected(*features).video_prob)
+    with torch.no_grad():  # weights that were kept in inference mode serve outside of it
+        torch.testing.assert_close(expected(*features).video_prob, network(*features).video_prob)
+
+
 @pytest.mark.parametrize(
     "switch", [{"secm": False}, {"lgsf": False}, {"intra": False}, {"fusion_residual": "enhanced"}]
 )

@@ -121,6 +121,8 @@ class KeptWeights:
         if layer.training or torch.is_grad_enabled() or torch.compiler.is_compiling():
             return _merge(layer)
         parameters = [p for mode in (layer.intra, layer.cross) for p in mode.parameters()]
+        if parameters[0].is_inference():  # made in `torch.inference_mode`: changes are not counted
+            return _merge(layer)
         is_cast = torch.is_autocast_enabled(device_type) and parameters[0].dtype != torch.float64  # never cast
         dtype = torch.get_autocast_dtype(device_type) if is_cast else parameters[0].dtype
         key = dtype, *((p.data_ptr(), p._version) for p in parameters)
