@@ -27,7 +27,8 @@ as the paper reads (`tests/literal.py`, `tests/literal_loader.py`): a module per
 modality with its maps in every layer, a file per video, label maps in loops, evaluation a video at a time. Both have
 the same weights, and the same objective and optimiser. Ours keeps the memory that it frees, as `mmcse train` does
 (`mmcse.allocator`), the literal way leaves the C library's allocator as it is; each step and pass that is timed follows
-one that is not, so that each way finds memory and caches as it leaves them.
+one that is not, so that each way finds memory and caches as it leaves them. Passes of inference that follow each other
+share one region of mixed precision, in which a weight is cast once. Compiled networks are those of `compile=true`.
 
 To repeat all of it on an idle machine:
 

@@ -26,7 +26,7 @@ def measure_streaming(bank: FeatureBank, folder: Path, num_bytes: int | None = N
 
     Returns:
         "epochs", seconds of the "first", of which the system holds nothing yet, and the "second"; "videos" and
-        "read_bytes" of an epoch; "peak", resident bytes of this process, of what it mapped none.
+        "read_bytes" of an epoch; "peak", resident bytes of this process.
 
     Raises:
         UserError: the disk is too small.
