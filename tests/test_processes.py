@@ -30,6 +30,17 @@ def evaluated(bank, processes, folder):
     return [json.loads(file.read_text()) for file in sorted(folder.iterdir())]
 
 
+def is_one_run(root):
+    """The only run there is was trained to its end, and scores in one process what its record says."""
+    [folder] = (file.parent for file in root.rglob("result.json"))
+    record = read_record(folder)
+    assert record["status"] == "ok"
+    assert len((folder / "history.csv").read_text().splitlines()) == 1 + 2
+    checkpoint = folder / "checkpoints" / "best.ckpt"
+    alone = evaluate(compose_config("eval", [f"checkpoint={checkpoint}", "trainer.accelerator=cpu"]))
+    assert alone["scores"] == record["scores"]["test"]
+
+
 # CMPAE searches thresholds after training; of LFAV, some parameters have no gradient in its first epochs
 @pytest.mark.parametrize("method", ["mmcse", "cmpae", "lfav"])
 @pytest.mark.slow
@@ -50,13 +61,7 @@ def test_training_under_torchrun_is_one_run(smoke_bank, tmp_path, method):
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("SIMULATED") == 1
-    [folder] = (file.parent for file in tmp_path.rglob("result.json"))
-    record = read_record(folder)
-    assert record["status"] == "ok"
-    assert len((folder / "history.csv").read_text().splitlines()) == 1 + 2
-    checkpoint = folder / "checkpoints" / "best.ckpt"
-    alone = evaluate(compose_config("eval", [f"checkpoint={checkpoint}", "trainer.accelerator=cpu"]))
-    assert alone["scores"] == record["scores"]["test"]
+    is_one_run(tmp_path)
 
 
 @pytest.mark.slow
@@ -81,13 +86,7 @@ def test_processes_on_two_nodes_are_one_run(smoke_bank, tmp_path):
             node.kill()
     assert [node.returncode for node in nodes] == [0, 0], shown
     assert "".join(out for out, _ in shown).count("SIMULATED") == 1
-    [folder] = (file.parent for file in tmp_path.rglob("result.json"))
-    record = read_record(folder)
-    assert record["status"] == "ok"
-    alone = evaluate(
-        compose_config("eval", [f"checkpoint={folder / 'checkpoints' / 'best.ckpt'}", "trainer.accelerator=cpu"])
-    )
-    assert alone["scores"] == record["scores"]["test"]
+    is_one_run(tmp_path)
 
 
 @pytest.mark.slow

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import shutil
 import sys
 import warnings
 from collections.abc import Callable
@@ -49,8 +48,6 @@ def run_application(
             return mistakes.append(mistake)
 
     check_overrides(argv)
-    if "launcher=slurm" in argv and shutil.which("srun") is None:
-        raise UserError("launcher=slurm needs a Slurm cluster, and there is no `srun` here. Start it on a login node.")
     register()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors through to us
     ordered = sorted(argv, key=lambda word: word not in ("-m", "--multirun"))  # argparse knows it among words only so
@@ -59,6 +56,12 @@ def run_application(
         hydra.main(version_base="1.3", config_path=None, config_name=name)(wrapper(guarded) if wrapper else guarded)()
     except (HydraException, OmegaConfBaseException) as error:
         raise _mistake(error, name, argv) from error
+    except RuntimeError as error:
+        if "srun" not in str(error):  # which Slurm's launcher looks for
+            raise
+        raise UserError(
+            "launcher=slurm needs a Slurm cluster, and there is no `srun` here. Start it on a login node."
+        ) from None
     finally:
         sys.argv = program
     if mistakes:

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 import torch
 
 from mmcse.benchmark.ways import Sizes, build, training_step
-from mmcse.data import FeatureBank
+from mmcse.data import BankSplit, FeatureBank
 from mmcse.data.datamodule import AVVPDataModule
 from mmcse.runs.record import peak_memory
 
@@ -34,32 +35,46 @@ def measure_full_preset(bank: FeatureBank) -> dict[str, Any]:
     """
     command = [sys.executable, "-m", __spec__.name, str(bank.folder), str(STEPS), str(torch.get_num_threads())]
     memory = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-    files = list(bank.folder.rglob("*.npy"))
-    cold = {"cold": epoch_seconds(bank)} if forget(files) else {}
+    cold = ("cold",) if forget(bank) else ()
+    epochs = measure_epochs(bank, (*cold, "warm"))
+    return {**memory, "steps": STEPS, "bank_bytes": sum(file.stat().st_size for file in _files(bank)), **epochs}
+
+
+def measure_epochs(bank: FeatureBank, names: Sequence[str]) -> dict[str, Any]:
+    """Time epochs of the loader, each over all training videos in an order by chance.
+
+    Returns:
+        "epochs", seconds by name; "videos" and "read_bytes" of each.
+    """
     split = bank.split("train")
     return {
-        **memory,
-        "steps": STEPS,
-        "epochs": cold | {"warm": epoch_seconds(bank)},
+        "epochs": {name: _epoch(bank) for name in names},
         "videos": len(split),
-        "bank_bytes": sum(file.stat().st_size for file in files),
-        "read_bytes": sum(array.nbytes for array in split.arrays.values()),
+        "read_bytes": split_bytes(split),
     }
 
 
-def epoch_seconds(bank: FeatureBank) -> float:
-    """Seconds that the loader takes for all training videos, in an order by chance."""
+def split_bytes(split: BankSplit) -> int:
+    """What an epoch reads."""
+    return sum(array.nbytes for array in split.arrays.values())
+
+
+def _epoch(bank: FeatureBank) -> float:
     start = time.perf_counter()
     for _ in AVVPDataModule(bank).train_dataloader():
         pass
     return time.perf_counter() - start
 
 
-def forget(files: list[Path]) -> bool:
-    """Ask the system to drop files from its cache; whether it can be asked."""
+def _files(bank: FeatureBank) -> list[Path]:
+    return list(bank.folder.rglob("*.npy"))
+
+
+def forget(bank: FeatureBank) -> bool:
+    """Ask the system to drop a bank from its cache; whether it can be asked."""
     if not hasattr(os, "posix_fadvise"):
         return False
-    for file in files:
+    for file in _files(bank):
         with file.open("rb") as handle:
             os.fsync(handle.fileno())  # what is not on the disk yet cannot be dropped
             os.posix_fadvise(handle.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)

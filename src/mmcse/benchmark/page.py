@@ -69,12 +69,15 @@ def _kept(results: Results) -> Iterator[str]:
     """Ratios kept as ratios-DATE.json: of another machine, of an earlier state, or of some parts alone."""
     yield f"## Ratios kept from {results['machine']['time'][:10]}"
     yield "Of the code and the way of measuring of that day."
-    rows = [
-        [part["part"], slow, fast, _spread(ratio(part["costs"][slow], part["costs"][fast]), "{:.2f}x".format)]
-        for part in results["comparisons"]
-        for slow, fast in part["pairs"]
-    ]
+    rows = [[part["part"], slow, fast, times] for part, slow, fast, times in _compared(results)]
     yield markdown_table(["part", "slow", "fast", "ratio"], rows)
+
+
+def _compared(results: Results) -> Iterator[tuple[Results, str, str, str]]:
+    """Every part with the slow and the fast way of its pairs, and how many times faster the fast one is."""
+    for part in results["comparisons"]:
+        for slow, fast in part["pairs"]:
+            yield part, slow, fast, _spread(ratio(part["costs"][slow], part["costs"][fast]), "{:.2f}x".format)
 
 
 def summary(kind: str, results: Results) -> str:
@@ -85,11 +88,10 @@ def summary(kind: str, results: Results) -> str:
 def _ratios(results: Results) -> Iterator[str]:
     yield "## Ratios"
     rows = []
-    for part in results["comparisons"]:
-        costs, show = part["costs"], _bytes if part["unit"] == "bytes" else _seconds
-        for slow, fast in part["pairs"]:
-            takes = (_spread(Quartiles.of(costs[way]), show) for way in (slow, fast))
-            rows.append([part["part"], slow, fast, *takes, _spread(ratio(costs[slow], costs[fast]), "{:.2f}x".format)])
+    for part, slow, fast, times in _compared(results):
+        show = _bytes if part["unit"] == "bytes" else _seconds
+        takes = (_spread(Quartiles.of(part["costs"][way]), show) for way in (slow, fast))
+        rows.append([part["part"], slow, fast, *takes, times])
     yield markdown_table(["part", "slow", "fast", "slow takes", "fast takes", "ratio"], rows)
     by_name = {part["part"]: part for part in results["comparisons"]}
     if start := by_name.get("start-up"):
@@ -180,21 +182,19 @@ def _full_preset(results: Results) -> Iterator[str]:
         f"{full['steps']} training steps: {_bytes(full['peak'])} of resident memory at most, of which "
         f"{_bytes(full['before'])} before the first. That is the whole process."
     )
-    yield markdown_table(_EPOCHS, _rates(full))
+    yield _epochs(full)
     yield (
         "Cold means that the system was asked to drop the bank from its cache before the epoch "
         "(posix_fadvise, DONTNEED); what the disk itself keeps is its own matter."
     )
 
 
-_EPOCHS = ("an epoch of the loader", "videos a second", "bytes a second")
-
-
-def _rates(measured: Results) -> list[list[str]]:
-    return [
+def _epochs(measured: Results) -> str:
+    rows = [
         [name, f"{measured['videos'] / seconds:,.0f}", _bytes(measured["read_bytes"] / seconds)]
         for name, seconds in measured["epochs"].items()
     ]
+    return markdown_table(["an epoch of the loader", "videos a second", "bytes a second"], rows)
 
 
 def _streaming(results: Results) -> Iterator[str]:
@@ -206,7 +206,7 @@ def _streaming(results: Results) -> Iterator[str]:
         f"{_bytes(results['machine']['memory_bytes'])} of memory, of which the process that reads them took "
         f"{_bytes(measured['peak'])} at most."
     )
-    yield markdown_table(_EPOCHS, _rates(measured))
+    yield _epochs(measured)
 
 
 def _jobs(results: Results) -> Iterator[str]:

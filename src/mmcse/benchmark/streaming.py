@@ -5,15 +5,14 @@ from typing import Any
 
 import numpy as np
 
-from mmcse.benchmark.full_preset import epoch_seconds, forget
-from mmcse.benchmark.machine import machine
+from mmcse.benchmark.full_preset import forget, measure_epochs, split_bytes
+from mmcse.benchmark.machine import memory_bytes
 from mmcse.data import BankWriter, FeatureBank
 from mmcse.data.bank import lock_bank
 from mmcse.runs.record import peak_memory
 
 MORE_THAN_MEMORY = 1.1
 """Size of the bank by that of memory."""
-_EPOCHS = ("first", "second")
 
 
 def measure_streaming(bank: FeatureBank, folder: Path, num_bytes: int | None = None) -> dict[str, Any]:
@@ -31,22 +30,16 @@ def measure_streaming(bank: FeatureBank, folder: Path, num_bytes: int | None = N
     Raises:
         UserError: the disk is too small.
     """
-    num_bytes = num_bytes or round(MORE_THAN_MEMORY * machine()["memory_bytes"])
+    num_bytes = num_bytes or round(MORE_THAN_MEMORY * memory_bytes())
     large = _repeated(bank, folder, num_bytes)
-    forget(list(large.folder.rglob("*.npy")))
-    split = large.split("train")
-    return {
-        "epochs": {name: epoch_seconds(large) for name in _EPOCHS},
-        "videos": len(split),
-        "read_bytes": sum(array.nbytes for array in split.arrays.values()),
-        "peak": peak_memory(),
-    }
+    forget(large)
+    return {**measure_epochs(large, ("first", "second")), "peak": peak_memory()}
 
 
 def _repeated(bank: FeatureBank, folder: Path, num_bytes: int) -> FeatureBank:
     """A bank of the training videos of another one, as often as it takes to be that large."""
     split = bank.split("train")
-    times = -(-num_bytes // sum(array.nbytes for array in split.arrays.values()))
+    times = -(-num_bytes // split_bytes(split))
     with lock_bank(folder):
         writer = BankWriter(
             folder, kind=bank.kind, source={"repeated": times}, classes=bank.classes, num_segments=bank.num_segments

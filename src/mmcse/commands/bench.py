@@ -2,11 +2,15 @@
 
 import argparse
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mmcse.commands.shared import Subcommands
+
+if TYPE_CHECKING:
+    from mmcse.data import FeatureBank
 
 
 def add(commands: Subcommands) -> None:
@@ -109,40 +113,37 @@ def _growth(arguments: argparse.Namespace) -> Mapping[str, Any]:
 
 
 def _full_preset(arguments: argparse.Namespace) -> Mapping[str, Any]:
-    import tempfile
-
     from mmcse.benchmark.full_preset import measure_full_preset
-    from mmcse.data import simulated_bank
 
-    with tempfile.TemporaryDirectory(prefix="mmcse-bench-") as place:
-        bank = simulated_bank(Path(place) / "bank", preset="smoke" if arguments.quick else "full")
+    with _simulated("smoke" if arguments.quick else "full") as (bank, _):
         return {"full": _announced("full preset", lambda: measure_full_preset(bank))}
 
 
 def _streaming(arguments: argparse.Namespace) -> Mapping[str, Any]:
-    import tempfile
-
     from mmcse.benchmark.streaming import measure_streaming
-    from mmcse.data import simulated_bank
 
     preset, num_bytes = ("smoke", 30_000_000) if arguments.quick else ("full", None)
-    with tempfile.TemporaryDirectory(prefix="mmcse-bench-") as place:
-        bank = simulated_bank(Path(place) / "bank", preset=preset)
-        large = Path(place) / "large"
-        return {"streaming": _announced("streaming", lambda: measure_streaming(bank, large, num_bytes))}
+    with _simulated(preset) as (bank, place):
+        return {"streaming": _announced("streaming", lambda: measure_streaming(bank, place / "large", num_bytes))}
 
 
 def _jobs(arguments: argparse.Namespace) -> Mapping[str, Any]:
+    from mmcse.benchmark.jobs import measure_jobs
+
+    overrides, repeats = (["model.num_layers=1"], 1) if arguments.quick else ([], 3)
+    with _simulated("smoke" if arguments.quick else "small") as (bank, place):
+        return {"costs": _announced("jobs", lambda: measure_jobs(bank, place / "runs", overrides, repeats))}
+
+
+@contextmanager
+def _simulated(preset: str) -> "Iterator[tuple[FeatureBank, Path]]":
+    """A simulated bank, and a place beside it, for as long as they are needed."""
     import tempfile
 
-    from mmcse.benchmark.jobs import measure_jobs
     from mmcse.data import simulated_bank
 
     with tempfile.TemporaryDirectory(prefix="mmcse-bench-") as place:
-        bank = simulated_bank(Path(place) / "bank", preset="smoke" if arguments.quick else "small")
-        overrides, repeats = (["model.num_layers=1"], 1) if arguments.quick else ([], 3)
-        runs = Path(place) / "runs"
-        return {"costs": _announced("jobs", lambda: measure_jobs(bank, runs, overrides, repeats))}
+        yield simulated_bank(Path(place) / "bank", preset=preset), Path(place)
 
 
 _MEASURE: Mapping[str, Callable[[argparse.Namespace], Mapping[str, Any]]] = {

@@ -129,9 +129,9 @@ class _WeightedSum(Function):
         query, key, value = heads  # (sets, n, e)
         with torch.autocast(heads.device.type, enabled=False):
             exponentials, sums = _exponentials(query, key)
-            if not (need_weights or rate or ctx.needs_input_grad[0]):  # then what was gathered is less to divide
-                return (exponentials.to(heads.dtype) @ value).div_(sums), None
-            weights = exponentials.div_(sums)
+            if not (sums is None or need_weights or rate or ctx.needs_input_grad[0]):
+                return (exponentials @ value).div_(sums), None  # what was gathered is less to divide
+            weights = exponentials if sums is None else exponentials.div_(sums)
             kept = keep_mask(weights, rate).mul_(weights) if rate else weights
             factors = kept.to(heads.dtype)
             ctx.save_for_backward(heads, weights, factors)
@@ -158,27 +158,22 @@ class _WeightedSum(Function):
         return of_heads, None, None
 
 
-def _exponentials(query: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
-    """Exponentials of the scores Q K^T / sqrt(e), and the sums of their rows: the softmax before its division.
+def _exponentials(query: Tensor, key: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Exponentials of the scores Q K^T / sqrt(e), and the sums of their rows; or the softmax of the scores, and None.
 
     Softmax does not depend on what is subtracted from a row of scores. That is usually its maximum, so that no
-    exponential overflows; finding it takes longer than all the rest. Where exponentials turn out to be in range
-    without, nothing is subtracted.
+    exponential overflows; on a CPU finding it takes longer than all the rest. Where exponentials turn out to be in
+    range without, nothing is subtracted.
     """
-    scores = _scores(query, key)
-    if scores.device.type == "cpu" and not torch.compiler.is_compiling():
+    scale = query.shape[-1] ** -0.5
+    scores = _scaled_product(query, key.mT, scale)
+    if scores.device.type == "cpu" and not torch.compiler.is_compiling():  # of single precision there, at least
         sums = scores.exp_().sum(dim=-1, keepdim=True)
         least, largest = sums.aminmax()
         if least >= _LEAST_SUM and largest <= 1 / _LEAST_SUM:  # not so with a NaN among them
             return scores, sums
-        scores = _scores(query, key)
-    exponentials = (scores - scores.amax(dim=-1, keepdim=True)).exp()
-    return exponentials, exponentials.sum(dim=-1, keepdim=True)
-
-
-def _scores(query: Tensor, key: Tensor) -> Tensor:
-    scores = _scaled_product(query, key.mT, query.shape[-1] ** -0.5)
-    return scores.to(torch.promote_types(scores.dtype, torch.float32))
+        scores = _scaled_product(query, key.mT, scale)
+    return scores.softmax(dim=-1, dtype=torch.promote_types(scores.dtype, torch.float32)), None
 
 
 def _scaled_product(a: Tensor, b: Tensor, scale: float, out: Tensor | None = None) -> Tensor:
