@@ -79,7 +79,7 @@ class TrainSettings:
 
     seed: int = MISSING
     threads: int | None = None
-    micro_batch: int | None = 16
+    micro_batch: int | None = 32
     """Videos that go through the network at a time when training on a CPU; the gradient is the whole batch's."""
     compile: bool = False
     """Train with the network compiled by PyTorch, where that is seen to give the same."""

@@ -10,9 +10,9 @@ from mmcse.models.linear import Linear, linear
 
 
 @pytest.fixture(params=[False, True], autouse=True, ids=["as on Intel", "as on AMD"])
-def slow_in_mkl(request, monkeypatch):
+def prefers_convolutions(request, monkeypatch):
     """Both ways, whatever processor the tests run on."""
-    monkeypatch.setattr("mmcse.models.linear._is_slow_in_mkl", lambda: request.param)
+    monkeypatch.setattr("mmcse.models.linear._prefers_convolutions", lambda: request.param)
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)

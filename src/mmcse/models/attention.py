@@ -101,16 +101,15 @@ def _is_small(heads: Tensor) -> bool:
 
 def mean_map(weights: Tensor, rate: float) -> Tensor:
     """Weights (..., H, n, n) of `weighted_sum` to the map of attention (..., n, n): the mean over heads."""
-    return weights.mean(dim=-3) * keep_scale(rate)
+    return weights.mean(dim=-3, dtype=torch.promote_types(weights.dtype, torch.float32)) * keep_scale(rate)
 
 
 def heads_type(x: Tensor) -> torch.dtype:
     """The precision in which heads are computed.
 
-    Products of single heads are so small that on a CPU half precision gains nothing in them, and loses in all that is
-    done element by element.
+    That of the tokens, but for half precision on a CPU, in which exponentials would soon be out of range.
     """
-    return torch.promote_types(x.dtype, torch.float32) if x.device.type == "cpu" else x.dtype
+    return torch.float32 if x.device.type == "cpu" and x.dtype == torch.float16 else x.dtype
 
 
 def merge_heads(heads: Tensor, dtype: torch.dtype) -> tuple[Tensor, ...]:
@@ -130,18 +129,18 @@ class _WeightedSum(Function):
         with torch.autocast(heads.device.type, enabled=False):
             exponentials, sums = _exponentials(query, key)
             if not (sums is None or need_weights or rate or ctx.needs_input_grad[0]):
-                return (exponentials @ value).div_(sums), None  # what was gathered is less to divide
-            weights = exponentials if sums is None else exponentials.div_(sums)
+                gathered = exponentials @ value
+                return gathered.div_(_spread(sums, gathered)), None  # what was gathered is less to divide
+            weights = exponentials if sums is None else exponentials.div_(_spread(sums, exponentials))
             kept = keep_mask(weights, rate).mul_(weights) if rate else weights
-            factors = kept.to(heads.dtype)
-            ctx.save_for_backward(heads, weights, factors)
+            ctx.save_for_backward(heads, weights, kept)
             ctx.set_materialize_grads(False)
-            return factors @ value, kept
+            return kept @ value, kept
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        heads, weights, factors = ctx.saved_tensors
+        heads, weights, kept = ctx.saved_tensors
         query, key, value = heads
         of_gathered, of_kept = gradients  # None where a loss does not depend on it
         if of_gathered is None:
@@ -149,12 +148,12 @@ class _WeightedSum(Function):
         by_weight = of_gathered @ value.mT
         if of_kept is not None:
             by_weight += of_kept
-        by_weight = by_weight.mul_(factors).to(weights.dtype)  # and of the softmax: w * (g - sum(w * g))
-        by_score = by_weight.addcmul_(weights, by_weight.sum(dim=-1, keepdim=True), value=-1).to(heads.dtype)
+        by_weight.mul_(kept)  # and of the softmax: w * (g - sum(w * g))
+        by_score = by_weight.addcmul_(weights, _spread(_row_sums(by_weight), by_weight), value=-1)
         of_heads, scale = torch.empty_like(heads), heads.shape[-1] ** -0.5
         _scaled_product(by_score, key, scale, out=of_heads[0])
         _scaled_product(by_score.mT, query, scale, out=of_heads[1])
-        torch.bmm(factors.mT, of_gathered, out=of_heads[2])
+        torch.bmm(kept.mT, of_gathered, out=of_heads[2])
         return of_heads, None, None
 
 
@@ -168,12 +167,27 @@ def _exponentials(query: Tensor, key: Tensor) -> tuple[Tensor, Tensor | None]:
     scale = query.shape[-1] ** -0.5
     scores = _scaled_product(query, key.mT, scale)
     if scores.device.type == "cpu" and not torch.compiler.is_compiling():  # of single precision there, at least
-        sums = scores.exp_().sum(dim=-1, keepdim=True)
+        sums = _row_sums(scores.exp_())
         least, largest = sums.aminmax()
         if least >= _LEAST_SUM and largest <= 1 / _LEAST_SUM:  # not so with a NaN among them
             return scores, sums
         scores = _scaled_product(query, key.mT, scale)
-    return scores.softmax(dim=-1, dtype=torch.promote_types(scores.dtype, torch.float32)), None
+    return scores.softmax(dim=-1), None
+
+
+def _row_sums(x: Tensor) -> Tensor:
+    """Sums of rows, (..., n, m) to (..., n, 1)."""
+    return x @ x.new_ones(x.shape[-1], 1) if _is_short(x) else x.sum(dim=-1, keepdim=True)
+
+
+def _spread(column: Tensor, x: Tensor) -> Tensor:
+    """A column (..., n, 1) as something to be combined with x, (..., n, m), element by element."""
+    return column @ column.new_ones(1, x.shape[-1]) if _is_short(x) else column
+
+
+def _is_short(x: Tensor) -> bool:
+    """Whether PyTorch is slow to sum and to broadcast along rows: in bfloat16 on a CPU; products do that sooner."""
+    return x.dtype == torch.bfloat16 and x.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
 def _scaled_product(a: Tensor, b: Tensor, scale: float, out: Tensor | None = None) -> Tensor:

@@ -10,6 +10,7 @@ from torch.autograd.function import once_differentiable
 
 from mmcse.models.dropout import Dropout, keep_mask, keep_scale
 from mmcse.models.linear import Linear, linear
+from mmcse.models.opaque import opaque
 
 
 class FeedForward(nn.Sequential):
@@ -40,7 +41,7 @@ class _ReluDropped(Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, rate: float) -> Tensor:
-        out = keep_mask(x, rate).mul_(x).relu_()
+        out = _relu_dropped(x, rate)
         ctx.save_for_backward(out)
         return out
 
@@ -48,4 +49,14 @@ class _ReluDropped(Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
         (out,) = ctx.saved_tensors
-        return torch.ops.aten.threshold_backward(gradient, out, 0), None
+        return _where_positive(gradient, out), None
+
+
+@opaque(lambda x, rate: torch.empty_like(x))
+def _relu_dropped(x: Tensor, rate: float) -> Tensor:
+    return keep_mask(x, rate).mul_(x).relu_()
+
+
+@opaque(lambda gradient, out: torch.empty_like(out))
+def _where_positive(gradient: Tensor, out: Tensor) -> Tensor:
+    return torch.ops.aten.threshold_backward(gradient, out, 0)

@@ -18,10 +18,8 @@ from torch.autograd.function import once_differentiable
 
 from mmcse.models.attention import by_head, heads_type, mean_map, merge_heads, weighted_sum
 from mmcse.models.linear import linear
+from mmcse.models.opaque import opaque
 from mmcse.models.similarity import relu_cosine
-
-_MODALITY_OF_HEADS = 3
-"""The axis of the modalities in (parts, B, T, 2, H, K, e)."""
 
 Shares = tuple[Tensor, Tensor | None, Tensor | None]
 """P1 U1 + P2 U2, (B, T, 2, K, d), and the co-occurrence maps (B, T, 2, K, K) of the intra and the cross mode."""
@@ -143,42 +141,53 @@ def _read(product: Tensor, dim: int, num_heads: int) -> tuple[Tensor, Tensor, Te
         Heads (3, 2, B, T, 2, H, K, e), where those keys and values of the cross mode that stand beside a modality's
         queries are the other modality's; and twice (B, T, 2, K, d).
     """
-    if not torch.compiler.is_compiling():
-        return _Read.apply(product, dim, num_heads)  # type: ignore[return-value]
-    # what a compiler makes of copies into parts of a tensor is slow
-    projected, joint_q, carried = product.split((6 * dim, dim, dim), dim=-1)
-    intra, cross = by_head(projected, 6, num_heads).to(heads_type(product)).unflatten(0, (2, 3))
-    cross = torch.cat((cross[:1], cross[1:].flip(_MODALITY_OF_HEADS)))
-    return torch.stack((intra, cross), dim=1), joint_q, carried
+    return _Read.apply(product, dim, num_heads)  # type: ignore[return-value]
 
 
 class _Read(Function):
     """`_read` whose gradient is written once, into one tensor."""
 
     @staticmethod
-    def forward(ctx: Any, product: Tensor, dim: int, num_heads: int) -> tuple[Tensor, ...]:
-        ctx.shape, ctx.dtype, ctx.sizes = product.shape, product.dtype, (6 * dim, dim, dim)
-        projected, *others = product.split(ctx.sizes, dim=-1)
-        packed = by_head(projected, 6, num_heads)
-        heads = product.new_empty(3, 2, *packed.shape[1:], dtype=heads_type(product))
-        for to, source in _counterparts(heads, packed):
-            to.copy_(source)
-        return heads, *(other.clone() for other in others)
+    def forward(ctx: Any, product: Tensor, dim: int, num_heads: int) -> tuple[Tensor, Tensor, Tensor]:
+        return _split_reading(product, dim, num_heads)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor, *of_others: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
-        out = gradient.new_empty(ctx.shape, dtype=ctx.dtype)
-        projected, *others = out.split(ctx.sizes, dim=-1)
-        for source, to in _counterparts(gradient, by_head(projected, 6, gradient.shape[-3])):
-            to.copy_(source)
-        for to, source in zip(others, of_others, strict=True):
-            to.copy_(source)
-        return out, None, None
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+        return _join_reading(*gradients), None, None
 
 
-def _counterparts(heads: Tensor, packed: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """What belongs together in (3, 2, B, T, 2, H, K, e) and in (6, B, T, 2, H, K, e)."""
-    intra, cross = packed.unflatten(0, (2, 3))
+def _fake_split(product: Tensor, dim: int, num_heads: int) -> tuple[Tensor, Tensor, Tensor]:
+    *leading, num_tokens, _ = product.shape
+    heads = product.new_empty(3, 2, *leading, num_heads, num_tokens, dim // num_heads, dtype=heads_type(product))
+    joint_q, carried = (product.new_empty(*leading, num_tokens, dim) for _ in range(2))
+    return heads, joint_q, carried
+
+
+@opaque(_fake_split)
+def _split_reading(product: Tensor, dim: int, num_heads: int) -> tuple[Tensor, Tensor, Tensor]:
+    heads, joint_q, carried = _fake_split(product, dim, num_heads)
+    for part, source in _counterparts(heads, joint_q, carried, product):
+        part.copy_(source)
+    return heads, joint_q, carried
+
+
+def _fake_join(heads: Tensor, joint_q: Tensor, carried: Tensor) -> Tensor:
+    return carried.new_empty(*carried.shape[:-1], 8 * carried.shape[-1])
+
+
+@opaque(_fake_join)
+def _join_reading(heads: Tensor, joint_q: Tensor, carried: Tensor) -> Tensor:
+    product = _fake_join(heads, joint_q, carried)
+    for source, part in _counterparts(heads, joint_q, carried, product):
+        part.copy_(source)
+    return product
+
+
+def _counterparts(heads: Tensor, joint_q: Tensor, carried: Tensor, product: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """What belongs together in heads (3, 2, B, T, 2, H, K, e) with the other readings, and in the product."""
+    dim = carried.shape[-1]
+    projected, *others = product.split((6 * dim, dim, dim), dim=-1)
+    intra, cross = by_head(projected, 6, heads.shape[-3]).unflatten(0, (2, 3))
     exchanged = [(heads[1:, 1, :, :, m], cross[1:, :, :, 1 - m]) for m in (0, 1)]
-    return [(heads[:, 0], intra), (heads[0, 1], cross[0]), *exchanged]
+    return [(heads[:, 0], intra), (heads[0, 1], cross[0]), *exchanged, (joint_q, others[0]), (carried, others[1])]
