@@ -32,10 +32,25 @@ def test_elements_are_dropped_at_the_rate_and_the_mean_is_kept(rate):
     assert mask.double().mean().item() * scale == pytest.approx(1, abs=spread * scale)
 
 
+@pytest.mark.parametrize("rate", [0.003, 0.1, 0.9, 0.9999])
+def test_every_place_is_dropped_at_the_rate(rate):
+    """Also where a rate is no multiple of 1/256, and is rounded to one or the other for each place."""
+    torch.manual_seed(0)
+    calls, rows = 3000, 20
+    x = torch.ones(rows, 2, 3)
+    dropped = sum((dropout(x, rate) == 0).double().sum(dim=0) for _ in range(calls)) / (calls * rows)
+    assert dropped.shape == (2, 3)
+    of_draws = rate * (1 - rate) / (calls * rows)
+    of_rounding = 1 / (4 * 256**2 * calls)  # rows of a call share it
+    torch.testing.assert_close(
+        dropped, torch.full((2, 3), rate).double(), rtol=0, atol=5 * (of_draws + of_rounding) ** 0.5
+    )
+
+
 def test_neighbours_are_dropped_independently():
     torch.manual_seed(0)
     mask, _ = kept(torch.empty(400_000), 0.5)
-    for lag in (1, 2, 3, 4):  # four elements share a random word
+    for lag in (1, 2, 3, 4, 8):  # eight elements share a random word
         both = (mask[lag:] & mask[:-lag]).double().mean().item()
         assert both == pytest.approx(0.25, abs=0.005)
 

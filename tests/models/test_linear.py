@@ -44,7 +44,23 @@ def test_other_precisions_are_pytorchs_own(dtype):
     assert torch.equal(layer(x), F.linear(x, layer.weight, layer.bias))
 
 
-def test_autocast_is_respected():
-    layer = Linear(5, 3)
+@pytest.mark.parametrize("rows", [32, 2000])
+@pytest.mark.parametrize("weights", [torch.float32, torch.bfloat16])
+def test_autocast_is_respected(rows, weights):
+    torch.manual_seed(0)
+    layer, x = Linear(5, 3, dtype=weights), torch.randn(rows, 5)
     with torch.autocast("cpu", torch.bfloat16):
-        assert layer(torch.randn(32, 5)).dtype == torch.bfloat16
+        out = layer(x)
+    gradients = torch.autograd.grad(out.sum(), tuple(layer.parameters()))
+    assert out.dtype == torch.bfloat16
+    assert {gradient.dtype for gradient in gradients} == {weights}
+    exact = F.linear(x, layer.weight.float(), layer.bias.float())
+    torch.testing.assert_close(out.float(), exact, rtol=0.02, atol=0.02)
+    torch.testing.assert_close(gradients[0].float(), x.sum(dim=0).expand(3, 5), rtol=0.02, atol=1)
+    torch.testing.assert_close(gradients[1].float(), torch.full((3,), float(rows)))
+
+
+def test_double_precision_stays_so_under_autocast():
+    x, layer = torch.randn(2000, 5).double(), Linear(5, 3).double()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(layer(x), F.linear(x, layer.weight, layer.bias))

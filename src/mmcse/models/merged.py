@@ -157,28 +157,28 @@ class _Read(Function):
         return _join_reading(*gradients), None, None
 
 
-def _fake_split(product: Tensor, dim: int, num_heads: int) -> tuple[Tensor, Tensor, Tensor]:
+def _empty_parts(product: Tensor, dim: int, num_heads: int) -> tuple[Tensor, Tensor, Tensor]:
     *leading, num_tokens, _ = product.shape
     heads = product.new_empty(3, 2, *leading, num_heads, num_tokens, dim // num_heads, dtype=heads_type(product))
     joint_q, carried = (product.new_empty(*leading, num_tokens, dim) for _ in range(2))
     return heads, joint_q, carried
 
 
-@opaque(_fake_split)
+@opaque(_empty_parts)
 def _split_reading(product: Tensor, dim: int, num_heads: int) -> tuple[Tensor, Tensor, Tensor]:
-    heads, joint_q, carried = _fake_split(product, dim, num_heads)
+    heads, joint_q, carried = _empty_parts(product, dim, num_heads)
     for part, source in _counterparts(heads, joint_q, carried, product):
         part.copy_(source)
     return heads, joint_q, carried
 
 
-def _fake_join(heads: Tensor, joint_q: Tensor, carried: Tensor) -> Tensor:
+def _empty_product(heads: Tensor, joint_q: Tensor, carried: Tensor) -> Tensor:
     return carried.new_empty(*carried.shape[:-1], 8 * carried.shape[-1])
 
 
-@opaque(_fake_join)
+@opaque(_empty_product)
 def _join_reading(heads: Tensor, joint_q: Tensor, carried: Tensor) -> Tensor:
-    product = _fake_join(heads, joint_q, carried)
+    product = _empty_product(heads, joint_q, carried)
     for source, part in _counterparts(heads, joint_q, carried, product):
         part.copy_(source)
     return product
