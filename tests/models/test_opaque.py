@@ -10,8 +10,8 @@ PRODUCT = torch.randn(2, 4, 2, 5, 8 * 6)
 PARTS = torch.randn(3, 2, 2, 4, 2, 3, 5, 2), *torch.randn(2, 2, 4, 2, 5, 6).unbind()
 SAMPLES = {
     "cpu_mask": (torch.randn(3, 5), 0.3),
-    "relu_dropped": (torch.randn(3, 5), 0.3),
-    "where_positive": (torch.randn(3, 5), torch.randn(3, 5)),
+    "relu_dropped": (torch.randn(5, 3).T, 0.3),
+    "where_positive": (torch.randn(5, 3).T, torch.randn(3, 5)),
     "split_reading": (PRODUCT, 6, 3),
     "join_reading": PARTS,
 }

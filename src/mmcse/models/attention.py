@@ -107,7 +107,7 @@ def mean_map(weights: Tensor, rate: float) -> Tensor:
 def heads_type(x: Tensor) -> torch.dtype:
     """The precision in which heads are computed.
 
-    That of the tokens, but for half precision on a CPU, in which exponentials would soon be out of range.
+    That of the tokens; but single precision for float16 on a CPU, in which exponentials would soon be out of range.
     """
     return torch.float32 if x.device.type == "cpu" and x.dtype == torch.float16 else x.dtype
 
@@ -166,7 +166,7 @@ def _exponentials(query: Tensor, key: Tensor) -> tuple[Tensor, Tensor | None]:
     """
     scale = query.shape[-1] ** -0.5
     scores = _scaled_product(query, key.mT, scale)
-    if scores.device.type == "cpu" and not torch.compiler.is_compiling():  # of single precision there, at least
+    if scores.device.type == "cpu" and not torch.compiler.is_compiling():  # of the range of float32 there, at least
         sums = _row_sums(scores.exp_())
         least, largest = sums.aminmax()
         if least >= _LEAST_SUM and largest <= 1 / _LEAST_SUM:  # not so with a NaN among them

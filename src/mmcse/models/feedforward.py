@@ -52,11 +52,11 @@ class _ReluDropped(Function):
         return _where_positive(gradient, out), None
 
 
-@opaque(lambda x, rate: torch.empty_like(x))
+@opaque(lambda x, rate: x.new_empty(x.shape))
 def _relu_dropped(x: Tensor, rate: float) -> Tensor:
     return keep_mask(x, rate).mul_(x).relu_()
 
 
-@opaque(lambda gradient, out: torch.empty_like(out))
+@opaque(lambda gradient, out: out.new_empty(out.shape))
 def _where_positive(gradient: Tensor, out: Tensor) -> Tensor:
-    return torch.ops.aten.threshold_backward(gradient, out, 0)
+    return torch.ops.aten.threshold_backward(gradient.contiguous(), out, 0)

@@ -16,10 +16,10 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """`F.linear`, on a CPU by the faster of two ways.
 
     For float32 matrices PyTorch calls MKL, into whose result it copies the bias beforehand, which for wide layers takes
-    as long as half of the product: here the bias is added afterwards. On processors that are not Intel's, MKL uses half
-    of the vector units or little more. PyTorch's convolutions call oneDNN, which uses all of them, and adds the bias on
-    the way: as a convolution with a 1x1 kernel the layer is up to twice as fast there in float32, and up to a third in
-    bfloat16, though slower on Intel's own.
+    as long as half of the product: here the bias is added afterwards. On some of AMD's processors MKL uses half of the
+    vector units. PyTorch's convolutions call oneDNN, which uses all of them, and adds the bias on the way: as a
+    convolution with a 1x1 kernel the layer is up to twice as fast there in float32, and up to a third faster in
+    bfloat16, though slower on Intel's.
 
     Args:
         x: (..., C) input.
@@ -58,7 +58,7 @@ def _num_images(x: Tensor, dtype: torch.dtype) -> int | None:
 
 @cache
 def _prefers_convolutions() -> bool:
-    """Whether this is a processor that MKL does not use fully, and oneDNN does."""
+    """Whether this is a processor of AMD's, and oneDNN is there."""
     cpuinfo = Path("/proc/cpuinfo")
     has_both = torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()
     return has_both and cpuinfo.is_file() and "AuthenticAMD" in cpuinfo.read_text()
