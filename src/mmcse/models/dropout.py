@@ -37,7 +37,7 @@ def keep_mask(x: Tensor, rate: float) -> Tensor:
         x: the elements.
         rate: probability of an element to be dropped, above 0 and below 1.
     """
-    if x.device.type != "cpu" or rate > 1 - 1 / _LEVELS:
+    if x.device.type != "cpu" or rate > 1 - 1 / _LEVELS:  # whose threshold may be more than 8 bits hold
         return (torch.rand(x.shape, device=x.device) >= rate).to(x.dtype)
     return _cpu_mask(x.detach(), rate)
 

@@ -29,7 +29,8 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     Returns:
         (..., N), equal to `F.linear` up to rounding.
     """
-    dtype = _product_type(x)
+    # None leaves all to PyTorch: what follows is about CPUs, and a compiler cannot look into it
+    dtype = None if torch.compiler.is_compiling() or x.device.type != "cpu" else product_type(x.dtype, "cpu")
     images = _num_images(x, dtype) if dtype in _LEAST_ROWS and _prefers_convolutions() else None
     if images is not None:
         pixels = x.reshape(images, -1, 1, x.shape[-1]).permute(0, 3, 1, 2)  # (images, C, rows, 1), channels last
@@ -40,12 +41,10 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return F.linear(x, weight, bias)
 
 
-def _product_type(x: Tensor) -> torch.dtype | None:
-    """What the product is computed in; None where it is left to PyTorch: by a compiler, and not on a CPU."""
-    if torch.compiler.is_compiling() or x.device.type != "cpu":  # a compiler cannot look into what follows
-        return None
-    is_cast = torch.is_autocast_enabled("cpu") and x.dtype != torch.float64
-    return torch.get_autocast_dtype("cpu") if is_cast else x.dtype
+def product_type(dtype: torch.dtype, device_type: str) -> torch.dtype:
+    """The type in which tensors of a type are multiplied: that of automatic mixed precision, where it casts them."""
+    is_cast = torch.is_autocast_enabled(device_type) and dtype != torch.float64
+    return torch.get_autocast_dtype(device_type) if is_cast else dtype
 
 
 def _num_images(x: Tensor, dtype: torch.dtype) -> int | None:

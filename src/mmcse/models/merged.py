@@ -17,7 +17,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from mmcse.models.attention import by_head, heads_type, mean_map, merge_heads, weighted_sum
-from mmcse.models.linear import linear
+from mmcse.models.linear import linear, product_type
 from mmcse.models.opaque import opaque
 from mmcse.models.similarity import relu_cosine
 
@@ -121,8 +121,7 @@ class KeptWeights:
         parameters = [p for mode in (layer.intra, layer.cross) for p in mode.parameters()]
         if parameters[0].is_inference():  # made in `torch.inference_mode`: changes are not counted
             return _merge(layer)
-        is_cast = torch.is_autocast_enabled(device_type) and parameters[0].dtype != torch.float64  # never cast
-        dtype = torch.get_autocast_dtype(device_type) if is_cast else parameters[0].dtype
+        dtype = product_type(parameters[0].dtype, device_type)
         key = dtype, *((p.data_ptr(), p._version) for p in parameters)
         if self._weights is None or key != self._key:
             self._key, self._weights = key, Merged(*(tensor.to(dtype) for tensor in _merge(layer)))
