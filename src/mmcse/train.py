@@ -29,7 +29,7 @@ from mmcse.files import atomic_write
 from mmcse.models import count_parameters
 from mmcse.parser import VideoParser
 from mmcse.required import require_values
-from mmcse.runs.folder import CHECKPOINTS, claimed, finished, forget, num_processes, recorded
+from mmcse.runs.folder import CHECKPOINTS, claimed, finished, forget, is_first_process, num_processes, recorded
 from mmcse.runs.identity import file_digests, run_identity
 from mmcse.runs.record import environment
 from mmcse.selection import (
@@ -126,8 +126,9 @@ def _fit_and_test(
     mirror: Mirror | None,
 ) -> None:
     """Train and test, adding to the record what is known at each point."""
-    with atomic_write(folder / "config.yaml") as file:
-        file.write(OmegaConf.to_yaml(config, resolve=True).encode())
+    if is_first_process():  # no other one writes before training has brought them together: this one clears the folder
+        with atomic_write(folder / "config.yaml") as file:
+            file.write(OmegaConf.to_yaml(config, resolve=True).encode())
     sizes = _sizes(datamodule.bank)
     parser = _build_parser(config, sizes)
     record["parameters"] = dict(zip(("inference", "training_only"), count_parameters(parser.network), strict=True))
@@ -148,7 +149,7 @@ def _fit_and_test(
     record |= {"device": str(trainer.strategy.root_device), "precision": str(trainer.precision)}
 
     last = folder / CHECKPOINTS / "last.ckpt"
-    resume = str(last) if last.is_file() else None
+    resume = str(last) if last.is_file() and not config.run.force else None  # another process may yet see one forgotten
     if resume:
         log.warning("Going on from the last complete epoch in %s", last)
     _uninterrupted(trainer.fit, trainer, parser, datamodule=datamodule, ckpt_path=resume)

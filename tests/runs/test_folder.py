@@ -1,6 +1,8 @@
 """A run's folder: claimed by one launch, and with a record from the first moment on."""
 
+import lightning as L
 import pytest
+from lightning.pytorch.utilities import rank_zero_only
 
 import tiny
 from mmcse.errors import UserError
@@ -42,3 +44,22 @@ def test_force_starts_anew_and_leaves_nothing_to_resume_from(smoke_bank, tmp_pat
     assert again.folder == first.folder
     assert again.record["started"] >= first.record["finished"]
     assert again.record["scores"] == first.record["scores"]
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_of_several_processes_the_first_alone_writes_before_they_meet(smoke_bank, tmp_path, monkeypatch, rank):
+    """The first may still be clearing the folder then: what another wrote or found there would be gone."""
+    folder = train(tiny.config(smoke_bank, tmp_path)).folder
+    found = {file for file in folder.rglob("*") if file.is_file()}
+
+    def meeting(trainer, *args, ckpt_path, **kwargs):
+        assert ckpt_path is None
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(rank_zero_only, "rank", rank)
+    monkeypatch.setattr(L.Trainer, "fit", meeting)
+    before = {file: file.stat().st_mtime_ns for file in found}
+    with pytest.raises(KeyboardInterrupt):
+        train(tiny.config(smoke_bank, tmp_path, "run.force=true"))
+    after = {file: file.stat().st_mtime_ns for file in folder.rglob("*") if file.is_file()}
+    assert (after == before) == (rank == 1)
