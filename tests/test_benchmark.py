@@ -138,9 +138,9 @@ def test_what_maps_take_is_bounded_by_the_piece():
 @pytest.mark.slow
 def test_memory_is_that_of_the_process_alone():
     large = bytearray(1 << 30)  # a process starts with the peak of the one that started it
-    measured = training_memory("ours", "float32", TINY)
+    measured = training_memory("ours", "float32", sizes=TINY)
     assert 0 < measured["step"] < measured["peak"] < len(large)
-    wide = training_memory("ours", "float32", Sizes(videos=16, num_layers=1, micro_batch=None))
+    wide = training_memory("ours", "float32", sizes=Sizes(videos=16, num_layers=1, micro_batch=None))
     assert wide["step"] > measured["step"]
 
 

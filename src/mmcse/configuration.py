@@ -83,6 +83,8 @@ class TrainSettings:
     """Videos that go through the network at a time when training on a CPU; the gradient is the whole batch's."""
     compile: bool = False
     """Train with the network compiled by PyTorch, where that is seen to give the same."""
+    kernels: bool = False
+    """Compute MM-CSE on a CPU with operators in C++, which are built once (`mmcse.models.kernels`)."""
     packages: list[str] = field(default_factory=list)
     run: RunSettings = field(default_factory=RunSettings)
     evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
@@ -119,6 +121,8 @@ class EvalSettings:
     """File for all scores in full precision."""
     predictions: str | None = None
     """File (.npz) for the decisions of every video, as `mmcse score` reads them."""
+    kernels: bool = False
+    """As in training."""
     packages: list[str] = field(default_factory=list)
     seed: int = 0
     data: Any = None

@@ -25,6 +25,7 @@ from mmcse.evaluation.breakdown import breakdown_table, duration_bins, duration_
 from mmcse.evaluation.predictions import save_predictions
 from mmcse.evaluation.table import score_table
 from mmcse.files import write_json
+from mmcse.models import kernels
 from mmcse.models.checkpoint_files import load_network, network_name, stored_arguments
 from mmcse.models.recognition import REFERENCES
 from mmcse.parser import VideoParser
@@ -105,6 +106,7 @@ def prepare_evaluation(config: DictConfig) -> Evaluation:
     if config.split not in ("val", "test"):
         raise UserError(f"split is {config.split!r}; expected 'val' or 'test': training videos are not annotated.")
     check_trainer(config.trainer)
+    kernels.use(config.kernels)
     card, weights = read_checkpoint(Path(config.checkpoint))
     network = rebuild(card, weights, config.packages)
     datamodule = _data(config, card, network)

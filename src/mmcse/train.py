@@ -26,7 +26,7 @@ from mmcse.data.frames import check_frames, reads_frames
 from mmcse.errors import UserError
 from mmcse.evaluation.table import score_table
 from mmcse.files import atomic_write
-from mmcse.models import count_parameters
+from mmcse.models import count_parameters, kernels
 from mmcse.parser import VideoParser
 from mmcse.required import require_values
 from mmcse.runs.folder import CHECKPOINTS, claimed, finished, forget, is_first_process, num_processes, recorded
@@ -87,6 +87,7 @@ def train(config: DictConfig) -> Run:
         config = run_stages(config, train)
     if config.threads:
         torch.set_num_threads(config.threads)
+    kernels.use(config.kernels)
     L.seed_everything(config.seed, workers=True, verbose=False)
     datamodule: AVVPDataModule = instantiate(config.data)
     if config.evaluation.select_on_test:

@@ -33,7 +33,7 @@ def grow(axes: Mapping[str, Axis], repeats: int) -> Iterator[tuple[str, Callable
 
 def _measure(name: str, base: Sizes, sizes: tuple[int, ...], repeats: int) -> dict[str, Any]:
     points = {str(size): replace(base, **{name: size}) for size in sizes}
-    memory = {size: training_memory("ours", "float32", point)["step"] for size, point in points.items()}
+    memory = {size: training_memory("ours", "float32", sizes=point)["step"] for size, point in points.items()}
     made = {size: (build("ours", point), random_batch(point), point.micro_batch) for size, point in points.items()}
     steps = {size: training_step(network, b, "float32", micro) for size, (network, b, micro) in made.items()}
     passes = {size: inference(network, b, "float32") for size, (network, b, _) in made.items()}

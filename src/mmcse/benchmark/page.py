@@ -28,7 +28,8 @@ modality with its maps in every layer, a file per video, label maps in loops, ev
 the same weights, and the same objective and optimiser. Ours keeps the memory that it frees, as `mmcse train` does
 (`mmcse.allocator`), the literal way leaves the C library's allocator as it is; each step and pass that is timed follows
 one that is not, so that each way finds memory and caches as it leaves them. Passes of inference that follow each other
-share one region of mixed precision, in which a weight is cast once. Compiled networks are those of `compile=true`.
+share one region of mixed precision, in which a weight is cast once. Compiled networks are those of `compile=true`;
+"kernels" are the operators in C++ of `kernels=true` (`mmcse.models.kernels`), without being compiled otherwise.
 
 To repeat all of it on an idle machine:
 

@@ -34,6 +34,7 @@ from mmcse.benchmark.ways import (
 from mmcse.data import FeatureBank, simulated_bank
 from mmcse.data.datamodule import AVVPDataModule
 from mmcse.evaluation.metric import ParsingMetric
+from mmcse.models import kernels
 from mmcse.parser import VideoParser
 
 WAYS: tuple[Way, ...] = ("literal", "ours")
@@ -107,6 +108,10 @@ _COMPARED: tuple[tuple[Precision, Precision], ...] = (
 _PAIRS = [(_name("literal", slow), _name("ours", fast)) for slow, fast in _COMPARED]
 _COMPILED = "ours, bfloat16, compiled"
 _COMPILED_PAIRS = [(_name("literal", "float32"), _COMPILED), (_name("ours", "bfloat16"), _COMPILED)]
+_IN_KERNELS: dict[Precision, str] = {p: f"{_name('ours', p)}, kernels" for p in PRECISIONS}
+_KERNEL_PAIRS = [
+    (slow, way) for p, way in _IN_KERNELS.items() for slow in (_name("literal", "float32"), _name("ours", p))
+]
 
 
 def _training(scale: Scale) -> Comparison:
@@ -119,6 +124,9 @@ def _training(scale: Scale) -> Comparison:
         for precision in PRECISIONS
         for way in WAYS
     }
+    for precision, name in _kernel_ways():
+        step = training_step(build("ours", sizes), batch, precision, sizes.micro_batch)
+        steps[name] = at_home("ours", step, in_kernels=True)
     if compiled := build_compiled(sizes):
         steps[_COMPILED] = at_home("ours", training_step(compiled, batch, "bfloat16", sizes.micro_batch))
     seconds = take_turns(steps, scale.repeats, scale.warm_up, settle=1)
@@ -130,27 +138,35 @@ def _inference(scale: Scale, videos: int) -> Comparison:
     networks = {way: build(way, scale.sizes) for way in WAYS}
     batches = random_batch(scale.sizes).split(videos)
 
-    def through(way: Way, network: nn.Module, precision: Precision) -> Callable[[], object]:
-        return at_home(way, one_after_another([inference(network, b, precision) for b in batches], precision))
+    def through(way: Way, network: nn.Module, precision: Precision, in_kernels: bool = False) -> Callable[[], object]:
+        passes = one_after_another([inference(network, b, precision) for b in batches], precision)
+        return at_home(way, passes, in_kernels)
 
     ways = {_name(way, p): through(way, networks[way], p) for p in PRECISIONS for way in WAYS}
+    ways |= {name: through("ours", networks["ours"], p, in_kernels=True) for p, name in _kernel_ways()}
     if compiled := build_compiled(scale.sizes):
         ways[_COMPILED] = through("ours", compiled, "bfloat16")
     seconds = take_turns(ways, scale.repeats, scale.warm_up, settle=1)
     return Comparison(f"inference, batch {videos}", seconds, _pairs(ways), scale.sizes.videos)
 
 
+def _kernel_ways() -> list[tuple[Precision, str]]:
+    """Ours with operators in C++, by precision; none where they cannot be built."""
+    return list(_IN_KERNELS.items()) if kernels.use(True) else []
+
+
 def _pairs(ways: Mapping[str, object]) -> list[tuple[str, str]]:
-    return _PAIRS + (_COMPILED_PAIRS if _COMPILED in ways else [])
+    return [pair for pair in _PAIRS + _KERNEL_PAIRS + _COMPILED_PAIRS if ways.keys() >= set(pair)]
 
 
 def _memory(scale: Scale) -> Comparison:
+    ways: dict[str, tuple[Way, Precision, bool]] = {_name(way, p): (way, p, False) for p in PRECISIONS for way in WAYS}
+    ways |= {name: ("ours", p, True) for p, name in _kernel_ways()}
     costs = {
-        _name(way, p): [training_memory(way, p, scale.sizes)["step"] for _ in range(scale.slow_repeats)]
-        for p in PRECISIONS
-        for way in WAYS
+        name: [training_memory(*way, sizes=scale.sizes)["step"] for _ in range(scale.slow_repeats)]
+        for name, way in ways.items()
     }
-    return Comparison("peak memory of training, more than before", costs, _PAIRS, unit="bytes")
+    return Comparison("peak memory of training, more than before", costs, _pairs(ways), unit="bytes")
 
 
 def _on_data(scale: Scale) -> Iterator[Comparison]:
@@ -211,8 +227,11 @@ def _evaluation(scale: Scale, bank: FeatureBank, files: Path) -> Comparison:
     for precision in PRECISIONS:
         tested = _tested(build("ours", sizes), bank, sizes.videos, precision)
         ways[_name("ours", precision)] = at_home("ours", tested)
-    pairs = [(slow, fast) for slow, fast in _PAIRS if slow in ways]
-    return Comparison("whole evaluation", take_turns(ways, scale.slow_repeats, scale.warm_up), pairs, scale.evaluated)
+    for precision, name in _kernel_ways():
+        tested = _tested(build("ours", sizes), bank, sizes.videos, precision)
+        ways[name] = at_home("ours", tested, in_kernels=True)
+    seconds = take_turns(ways, scale.slow_repeats, scale.warm_up)
+    return Comparison("whole evaluation", seconds, _pairs(ways), scale.evaluated)
 
 
 def _tested(network: torch.nn.Module, bank: FeatureBank, batch: int, precision: Precision) -> Callable[[], object]:

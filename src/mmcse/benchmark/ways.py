@@ -20,6 +20,7 @@ from mmcse.batch import Batch, ParserOutput
 from mmcse.configuration import TrainSettings, compose_config
 from mmcse.errors import UserError, one_line
 from mmcse.microbatches import in_pieces
+from mmcse.models import kernels
 from mmcse.models.efficiency import random_features
 from mmcse.models.reference import to_reference_state
 
@@ -170,11 +171,12 @@ def one_after_another(passes: Sequence[Callable[[], object]], precision: Precisi
     return run
 
 
-def at_home(way: Way, run: Callable[[], object]) -> Callable[[], object]:
-    """A way's work with the allocator as it is there: ours keeps freed memory, the literal way leaves it as it is."""
+def at_home(way: Way, run: Callable[[], object], in_kernels: bool = False) -> Callable[[], object]:
+    """A way's work with what it has there: ours keeps freed memory and may use operators in C++ (`kernels=true`)."""
 
     def timed() -> object:
         keep_freed_memory(way == "ours")
+        kernels.use(in_kernels)
         return run()
 
     return timed

@@ -55,7 +55,7 @@ class Attention(nn.Module):
         gathered, weights = weighted_sum(heads, self.rate, need_map or self.training)  # type: ignore[arg-type]
         [gathered] = merge_heads(gathered.unsqueeze(0), query.dtype)
         out = linear(gathered, self.scaled_out_proj(), self.out_proj.bias)
-        return out, mean_map(weights, self.rate) if need_map and weights is not None else None
+        return out, mean_map(weights) * keep_scale(self.rate) if need_map else None
 
     @property
     def rate(self) -> float:
@@ -99,9 +99,10 @@ def _is_small(heads: Tensor) -> bool:
     return heads.device.type == "cpu" and heads.shape[-2] * heads.shape[-1] <= _SMALL_HEAD
 
 
-def mean_map(weights: Tensor, rate: float) -> Tensor:
+def mean_map(weights: Tensor | None) -> Tensor:
     """Weights (..., H, n, n) of `weighted_sum` to the map of attention (..., n, n): the mean over heads."""
-    return weights.mean(dim=-3, dtype=torch.promote_types(weights.dtype, torch.float32)) * keep_scale(rate)
+    assert weights is not None  # they were asked for
+    return weights.mean(dim=-3, dtype=torch.promote_types(weights.dtype, torch.float32))
 
 
 def heads_type(x: Tensor) -> torch.dtype:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+from mmcse.models import kernels
 from mmcse.models.dropout import Dropout, keep_mask, keep_scale
 from mmcse.models.linear import Linear, linear
 from mmcse.models.opaque import opaque
@@ -41,7 +42,7 @@ class _ReluDropped(Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, rate: float) -> Tensor:
-        out = _relu_dropped(x, rate)
+        out = kernels.relu_dropped(x, rate) if kernels.serve(x) else _relu_dropped(x, rate)
         ctx.save_for_backward(out)
         return out
 

@@ -16,7 +16,9 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+from mmcse.models import kernels
 from mmcse.models.attention import by_head, heads_type, mean_map, merge_heads, weighted_sum
+from mmcse.models.dropout import keep_scale
 from mmcse.models.linear import linear, product_type
 from mmcse.models.opaque import opaque
 from mmcse.models.similarity import relu_cosine
@@ -54,28 +56,75 @@ def merged_shares(layer: Any, tokens: Tensor, need_maps: bool) -> Shares:
         need_maps: also return the maps.
     """
     attention, weights = layer.intra.secm.attention, layer.kept_weights.get(layer, tokens.device.type)
-    heads, joint_q, carried = _read(
-        linear(tokens, weights.reading, weights.reading_bias), tokens.shape[-1], attention.num_heads
+    product = linear(tokens, weights.reading, weights.reading_bias)
+    attends, averages, fuses = (
+        (kernels.attend, kernels.relu_mean, kernels.fuse) if kernels.serve(product) else (attend, relu_mean, fuse)
     )
-    gathered, relations = weighted_sum(heads, attention.rate, need_maps or layer.training)
-    gathered_1, gathered_2 = merge_heads(gathered, carried.dtype)
+    gathered_1, gathered_2, joint_q, carried, maps = attends(
+        product, tokens.shape[-1], attention.num_heads, attention.rate, need_maps
+    )
 
     enhanced = tokens + linear(gathered_1, weights.output_1, weights.output_bias_1)  # S1
     segment_1 = linear(enhanced, weights.segment_1, weights.segment_bias_1)
-    video_1 = linear(enhanced, weights.video_1, weights.video_bias_1).relu().mean(dim=1, keepdim=True)  # g1, no T
-    segment_2 = joint_q + linear(gathered_2, weights.output_2, weights.output_bias_2)  # G S2
-    video_2 = joint_q.relu().mean(dim=1, keepdim=True).flip(2)  # g2
+    joint_a = linear(gathered_2, weights.output_2, weights.output_bias_2)
+    videos = [
+        averages(linear(enhanced, weights.video_1, weights.video_bias_1)),  # g1, (B, 1, 2, K, d)
+        averages(joint_q).flip(2),  # g2
+    ]
+    shares = [linear(videos[0], weights.projection_1), linear(videos[1], weights.projection_2)]
+    out = fuses(carried, segment_1, joint_q, joint_a, videos, shares)
+    if maps is None:
+        return out, None, None
+    intra_map, cross_map = maps * keep_scale(attention.rate)
+    return out, intra_map, cross_map
 
-    for segment, video, projection in (
-        (segment_1, video_1, weights.projection_1),
-        (segment_2, video_2, weights.projection_2),
-    ):
-        relevance = relu_cosine(segment, video, shared=1).sigmoid()
-        carried = torch.addcmul(carried, relevance, linear(video, projection))
-    if not need_maps or relations is None:
-        return carried, None, None
-    intra_map, cross_map = mean_map(relations, attention.rate)
-    return carried, intra_map, cross_map
+
+def attend(
+    product: Tensor, dim: int, num_heads: int, rate: float, need_maps: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None]:
+    """Attention of both modes, and the two other readings of the tokens.
+
+    Args:
+        product: (B, T, 2, K, 8 d): queries, keys and values of the intra and of the cross mode, G q, (P1 + P2) q.
+        dim: d.
+        num_heads: H.
+        rate: of the dropout on the weights.
+        need_maps: also give the maps.
+
+    Returns:
+        What was gathered in the intra and in the cross mode, G q, and (P1 + P2) q, each (B, T, 2, K, d); and the maps
+        of both modes, (2, B, T, 2, K, K), or None. The factor of dropout is left out (`keep_scale`).
+    """
+    heads, joint_q, carried = _read(product, dim, num_heads)
+    gathered, relations = weighted_sum(heads, rate, need_maps or product.requires_grad)
+    gathered_1, gathered_2 = merge_heads(gathered, carried.dtype)
+    return gathered_1, gathered_2, joint_q, carried, mean_map(relations) if need_maps else None
+
+
+def relu_mean(x: Tensor) -> Tensor:
+    """Mean over time of ReLU(x), (B, T, 2, K, d) to (B, 1, 2, K, d)."""
+    return x.relu().mean(dim=1, keepdim=True)
+
+
+def fuse(
+    carried: Tensor, segment_1: Tensor, joint_q: Tensor, joint_a: Tensor, videos: list[Tensor], shares: list[Tensor]
+) -> Tensor:
+    """What the layer carries on, with the video features as far as they are relevant to a token.
+
+    Args:
+        carried: (B, T, 2, K, d).
+        segment_1: of that shape, before its ReLU.
+        joint_q: G q.
+        joint_a: G O2 a2; both together are G S2, the other segment feature before its ReLU.
+        videos: g1 and g2, (B, 1, 2, K, d).
+        shares: P1 g1 and P2 g2.
+
+    Returns:
+        carried + r1 P1 g1 + r2 P2 g2, (B, T, 2, K, d).
+    """
+    for segment, video, share in zip((segment_1, joint_q + joint_a), videos, shares, strict=True):
+        carried = torch.addcmul(carried, relu_cosine(segment, video, shared=1).sigmoid(), share)
+    return carried
 
 
 def _merge(layer: Any) -> Merged:

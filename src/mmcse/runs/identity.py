@@ -18,6 +18,7 @@ EXCLUDED = (
     "seed",
     "threads",
     "compile",
+    "kernels",
     "micro_batch",
     "run",
     "packages",
@@ -37,7 +38,7 @@ EXCLUDED = (
 )
 """Keys of a configuration that say where, how fast or how visibly a run goes, not what comes out. The seed stands
 beside the identity; the bank counts by the digest of what is in it, not by where it lies, and so do `FILES`.
-`micro_batch` changes no more than which random numbers dropout draws."""
+`micro_batch` and `kernels` change no more than which random numbers dropout draws."""
 
 NEWER = {
     "stages": None,

@@ -1,0 +1,672 @@
+// An FGSE layer of MM-CSE between its products, for CPUs. mmcse/models/kernels.py builds and calls this;
+// mmcse/models/merged.py and feedforward.py have the same in PyTorch's operators.
+//
+// Heads are small (25 tokens of 16 numbers): PyTorch's operators take longer to move heads, scores and weights through
+// memory than to compute with them. Here a head is read where the product has it, nothing is written but what it
+// gathered, and its gradient computes the weights anew. Vectors run along queries, scores stand as (keys, queries): so
+// softmax sums no vector's parts.
+
+#include <ATen/Parallel.h>
+#include <torch/library.h>
+#include <torch/types.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <optional>
+#include <tuple>
+#include <vector>
+
+namespace {
+
+using at::Tensor;
+
+constexpr int64_t kVectorBytes = 64;
+constexpr int64_t kBlock = 5;  // rows of a product that are summed at once
+constexpr int64_t kModes = 2, kModalities = 2;
+
+template <typename C>
+struct Vector {
+  typedef C type __attribute__((vector_size(kVectorBytes), may_alias));
+  static constexpr int64_t lanes = kVectorBytes / sizeof(C);
+};
+
+using Floats = Vector<float>::type;
+using Doubles = Vector<double>::type;
+
+// exp(x) of numbers that are not above zero, to single precision: 2^n times a polynomial (the one of Cephes).
+inline Floats exponential(Floats x) {
+  typedef int32_t Ints __attribute__((vector_size(kVectorBytes)));
+  const Floats least = Floats{} - 87.0f;
+  x = x < least ? least : x;
+  const Ints power = __builtin_convertvector(x * 1.44269504f - 0.5f, Ints);
+  const Floats n = __builtin_convertvector(power, Floats);
+  const Floats r = x - n * 0.693359375f + n * 2.12194440e-4f;
+  Floats p = r * 1.9875691500e-4f + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  p = p * r * r + r + 1.0f;
+  const Ints bits = (power + 127) << 23;
+  Floats scale;
+  std::memcpy(&scale, &bits, sizeof scale);
+  return p * scale;
+}
+
+inline Doubles exponential(Doubles x) {
+  for (int64_t l = 0; l < Vector<double>::lanes; ++l) x[l] = std::exp(x[l]);
+  return x;
+}
+
+inline float widened(float x) { return x; }
+inline double widened(double x) { return x; }
+inline float widened(at::BFloat16 x) {
+  const uint32_t bits = static_cast<uint32_t>(x.x) << 16;
+  float out;
+  std::memcpy(&out, &bits, sizeof out);
+  return out;
+}
+
+inline void narrow(float x, float& to) { to = x; }
+inline void narrow(double x, double& to) { to = x; }
+inline void narrow(float x, at::BFloat16& to) {  // to the nearest, ties to even
+  uint32_t bits;
+  std::memcpy(&bits, &x, sizeof bits);
+  const uint32_t rounded = (bits + 0x7fffU + ((bits >> 16) & 1)) >> 16;
+  to.x = static_cast<uint16_t>(x != x ? 0x7fc0U : rounded);
+}
+
+int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
+
+// A matrix of a thread's own, in whole vectors and blocks, zero where there is nothing.
+template <typename C>
+class Matrix {
+ public:
+  using V = typename Vector<C>::type;
+
+  Matrix(int64_t rows, int64_t columns)
+      : vectors(round_up(columns, Vector<C>::lanes) / Vector<C>::lanes),
+        width(vectors * Vector<C>::lanes),
+        memory_(round_up(rows, kBlock) * width + Vector<C>::lanes, C(0)),
+        data(reinterpret_cast<C*>(round_up(reinterpret_cast<int64_t>(memory_.data()), kVectorBytes))) {}
+  Matrix(const Matrix&) = delete;
+  Matrix& operator=(const Matrix&) = delete;
+
+  C* row(int64_t i) const { return data + i * width; }
+  V& at(int64_t i, int64_t v) const { return reinterpret_cast<V*>(row(i))[v]; }
+
+  const int64_t vectors, width;
+
+ private:
+  std::vector<C> memory_;
+
+ public:
+  C* const data;
+};
+
+// How the rows of a left factor are read: as they stand, or as columns of what is stored.
+enum class As { stored, turned };
+
+// out = a b; inner is the common length.
+template <As as, typename C>
+inline void multiply(const Matrix<C>& a, const Matrix<C>& b, const Matrix<C>& out, int64_t rows, int64_t inner) {
+  using V = typename Vector<C>::type;
+  const int64_t by_row = as == As::stored ? a.width : 1, by_inner = as == As::stored ? 1 : a.width;
+  for (int64_t i = 0; i < rows; i += kBlock)
+    for (int64_t v = 0; v < out.vectors; ++v) {
+      const C* left = a.data + i * by_row;
+      V sums[kBlock] = {};
+      for (int64_t k = 0; k < inner; ++k, left += by_inner) {
+        const V right = b.at(k, v);
+        for (int64_t r = 0; r < kBlock; ++r) sums[r] += left[r * by_row] * right;
+      }
+      for (int64_t r = 0; r < kBlock; ++r) out.at(i + r, v) = sums[r];
+    }
+}
+
+struct Shape {
+  int64_t sets, n, heads, e, width;
+  int64_t dim() const { return heads * e; }
+};
+
+// A head's tokens, `stride` numbers apart, times a number.
+template <typename T, typename C>
+inline void load(const T* __restrict from, int64_t stride, int64_t n, int64_t e, const Matrix<C>& to, C scale = 1) {
+  for (int64_t i = 0; i < n; ++i) {
+    C* __restrict row = to.row(i);
+    const T* __restrict token = from + i * stride;
+    __builtin_prefetch(token + e);  // of the next head
+    if (e == 16)  // a length that the compiler knows
+      for (int64_t c = 0; c < 16; ++c) row[c] = scale * widened(token[c]);
+    else
+      for (int64_t c = 0; c < e; ++c) row[c] = scale * widened(token[c]);
+  }
+}
+
+template <typename T, typename C>
+inline void store(const Matrix<C>& from, T* __restrict to, int64_t stride, int64_t n, int64_t e, C scale = 1) {
+  for (int64_t i = 0; i < n; ++i) {
+    const C* __restrict row = from.row(i);
+    T* __restrict token = to + i * stride;
+    if (e == 16)
+      for (int64_t c = 0; c < 16; ++c) narrow(scale * row[c], token[c]);
+    else
+      for (int64_t c = 0; c < e; ++c) narrow(scale * row[c], token[c]);
+  }
+}
+
+template <typename C>
+inline void turn(const Matrix<C>& from, const Matrix<C>& to, int64_t rows, int64_t columns) {
+  for (int64_t i = 0; i < rows; ++i)
+    for (int64_t c = 0; c < columns; ++c) to.row(c)[i] = from.row(i)[c];
+}
+
+inline uint32_t mixed(uint32_t x) {  // the finaliser of MurmurHash3
+  x = (x ^ x >> 16) * 0x85ebca6bU;
+  x = (x ^ x >> 13) * 0xc2b2ae35U;
+  return x ^ x >> 16;
+}
+
+inline uint64_t mixed(uint64_t x) {  // that of SplitMix64
+  x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9ULL;
+  x = (x ^ x >> 27) * 0x94d049bb133111ebULL;
+  return x ^ x >> 31;
+}
+
+// A head, and its weights before and after dropout, both (keys, queries).
+template <typename C>
+struct Head {
+  using V = typename Vector<C>::type;
+  static constexpr int64_t lanes = Vector<C>::lanes;
+
+  explicit Head(const Shape& s)
+      : query(s.n, s.e), key(s.n, s.e), value(s.n, s.e), turned(s.e, s.n), weights(s.n, s.n), kept(s.n, s.n) {}
+
+  void relate(const Shape& s, double rate, uint64_t key_of_draws) {
+    turn(query, turned, s.n, s.e);
+    multiply<As::stored>(key, turned, weights, s.n, s.e);
+    for (int64_t v = 0; v < weights.vectors; ++v) {
+      V largest = weights.at(0, v), sum = {};
+      for (int64_t j = 1; j < s.n; ++j) {
+        const V x = weights.at(j, v);
+        largest = x > largest ? x : largest;
+      }
+      for (int64_t j = 0; j < s.n; ++j) sum += weights.at(j, v) = exponential(weights.at(j, v) - largest);
+      const V share = 1 / sum;
+      for (int64_t j = 0; j < s.n; ++j) weights.at(j, v) *= share;
+    }
+    if (rate > 0) drop(s, rate, key_of_draws);
+  }
+
+  Matrix<C> query, key, value, turned, weights, kept;
+
+ private:
+  void drop(const Shape& s, double rate, uint64_t key_of_draws) {
+    const uint32_t threshold = static_cast<uint32_t>(rate * 4294967296.0);
+    const uint32_t first = static_cast<uint32_t>(key_of_draws), second = static_cast<uint32_t>(key_of_draws >> 32);
+    for (int64_t j = 0; j < s.n; ++j) {
+      const C* __restrict from = weights.row(j);
+      C* __restrict to = kept.row(j);
+      const uint32_t number = static_cast<uint32_t>(j * s.n);
+      for (int64_t i = 0; i < weights.width; ++i)
+        to[i] = mixed(mixed((number + static_cast<uint32_t>(i)) ^ first) ^ second) < threshold ? C(0) : from[i];
+    }
+  }
+};
+
+template <typename T>
+struct Accurate {
+  using type = float;
+};
+template <>
+struct Accurate<double> {
+  using type = double;
+};
+
+// One modality's queries of a set in one mode.
+struct Task {
+  Task(int64_t number, const Shape& s)
+      : set(number / (kModes * kModalities)), mode(number / kModalities % kModes), modality(number % kModalities) {
+    const int64_t other = mode == 0 ? modality : 1 - modality, first = mode * 3 * s.dim();
+    queries = (set * kModalities + modality) * s.n * s.width + first;
+    keys = (set * kModalities + other) * s.n * s.width + first + s.dim();
+    values = keys + s.dim();
+    gathered = (set * kModalities + modality) * s.n * s.dim();
+    map = ((mode * s.sets + set) * kModalities + modality) * s.n * s.n;
+  }
+  int64_t set, mode, modality;
+  int64_t queries, keys, values, gathered, map;  // where they begin
+};
+
+template <typename F>
+void for_each_task(const Shape& s, const F& f) {
+  at::parallel_for(0, s.sets * kModes * kModalities, 1, f);
+}
+
+template <typename T>
+void forward(const Tensor& product, const Shape& s, double rate, uint64_t seed, const Tensor (&gathered)[kModes],
+             const Tensor& maps) {
+  using C = typename Accurate<T>::type;
+  const T* from = product.const_data_ptr<T>();
+  T* to[kModes] = {gathered[0].mutable_data_ptr<T>(), gathered[1].mutable_data_ptr<T>()};
+  C* to_maps = maps.numel() ? maps.mutable_data_ptr<C>() : nullptr;
+  const C scale = 1 / std::sqrt(static_cast<C>(s.e));
+  for_each_task(s, [&](int64_t begin, int64_t end) {
+    Head<C> head(s);
+    const Matrix<C> out(s.n, s.e), sum(s.n, s.n);
+    for (int64_t number = begin; number < end; ++number) {
+      const Task task(number, s);
+      for (int64_t h = 0; h < s.heads; ++h) {
+        load(from + task.queries + h * s.e, s.width, s.n, s.e, head.query, scale);
+        load(from + task.keys + h * s.e, s.width, s.n, s.e, head.key);
+        load(from + task.values + h * s.e, s.width, s.n, s.e, head.value);
+        head.relate(s, rate, mixed(seed + static_cast<uint64_t>(number * s.heads + h)));
+        const Matrix<C>& used = rate > 0 ? head.kept : head.weights;
+        multiply<As::turned>(used, head.value, out, s.n, s.n);
+        store(out, to[task.mode] + task.gathered + h * s.e, s.dim(), s.n, s.e);
+        if (to_maps)
+          for (int64_t j = 0; j < s.n; ++j)
+            for (int64_t v = 0; v < sum.vectors; ++v) sum.at(j, v) = h ? sum.at(j, v) + used.at(j, v) : used.at(j, v);
+      }
+      if (to_maps)
+        for (int64_t i = 0; i < s.n; ++i)
+          for (int64_t j = 0; j < s.n; ++j) to_maps[task.map + i * s.n + j] = sum.row(j)[i] / static_cast<C>(s.heads);
+    }
+  });
+}
+
+template <typename T>
+void backward(const Tensor& product, const Shape& s, double rate, uint64_t seed, const Tensor (&of_gathered)[kModes],
+              const std::optional<Tensor>& of_maps, const Tensor& of_product) {
+  using C = typename Accurate<T>::type;
+  const T* from = product.const_data_ptr<T>();
+  const T* given[kModes] = {of_gathered[0].const_data_ptr<T>(), of_gathered[1].const_data_ptr<T>()};
+  const C* given_maps = of_maps ? of_maps->const_data_ptr<C>() : nullptr;
+  T* to = of_product.mutable_data_ptr<T>();
+  const C scale = 1 / std::sqrt(static_cast<C>(s.e));
+  for_each_task(s, [&](int64_t begin, int64_t end) {
+    Head<C> head(s);
+    const Matrix<C> of_out(s.n, s.e), turned(s.e, s.n), by_score(s.n, s.n), result(s.n, s.e), of_map(s.n, s.n);
+    for (int64_t number = begin; number < end; ++number) {
+      const Task task(number, s);
+      if (given_maps)
+        for (int64_t i = 0; i < s.n; ++i)
+          for (int64_t j = 0; j < s.n; ++j)
+            of_map.row(j)[i] = given_maps[task.map + i * s.n + j] / static_cast<C>(s.heads);
+      for (int64_t h = 0; h < s.heads; ++h) {
+        load(from + task.queries + h * s.e, s.width, s.n, s.e, head.query, scale);
+        load(from + task.keys + h * s.e, s.width, s.n, s.e, head.key);
+        load(from + task.values + h * s.e, s.width, s.n, s.e, head.value);
+        load(given[task.mode] + task.gathered + h * s.e, s.dim(), s.n, s.e, of_out);
+        head.relate(s, rate, mixed(seed + static_cast<uint64_t>(number * s.heads + h)));
+        const Matrix<C>& used = rate > 0 ? head.kept : head.weights;
+
+        multiply<As::stored>(used, of_out, result, s.n, s.n);
+        store(result, to + task.values + h * s.e, s.width, s.n, s.e);
+
+        turn(of_out, turned, s.n, s.e);
+        multiply<As::stored>(head.value, turned, by_score, s.n, s.e);
+        for (int64_t v = 0; v < by_score.vectors; ++v) {
+          typename Vector<C>::type sum = {};
+          for (int64_t j = 0; j < s.n; ++j)
+            sum += by_score.at(j, v) = (by_score.at(j, v) + of_map.at(j, v)) * used.at(j, v);
+          for (int64_t j = 0; j < s.n; ++j) by_score.at(j, v) -= head.weights.at(j, v) * sum;
+        }
+        multiply<As::turned>(by_score, head.key, result, s.n, s.n);
+        store(result, to + task.queries + h * s.e, s.width, s.n, s.e, scale);
+        multiply<As::stored>(by_score, head.query, result, s.n, s.n);
+        store(result, to + task.keys + h * s.e, s.width, s.n, s.e);
+      }
+    }
+  });
+}
+
+Shape shape_of(const Tensor& product, int64_t dim, int64_t heads) {
+  const int64_t n = product.size(-2), width = product.size(-1);
+  TORCH_CHECK(product.is_contiguous() && product.size(-3) == kModalities && dim % heads == 0 && width >= 6 * dim,
+              "expected a contiguous product (..., 2, K, 6 d or more)");
+  return {product.numel() / (kModalities * n * width), n, heads, dim / heads, width};
+}
+
+// What was gathered in the intra and in the cross mode, and the maps of both (mean over heads) where they are needed.
+std::tuple<Tensor, Tensor, Tensor> attend(const Tensor& product, int64_t dim, int64_t heads, double rate, int64_t seed,
+                                          bool need_maps) {
+  const Shape s = shape_of(product, dim, heads);
+  auto size = product.sizes().vec();
+  size.back() = dim;
+  const Tensor gathered[] = {at::empty(size, product.options()), at::empty(size, product.options())};
+  size.back() = s.n;
+  size.insert(size.begin(), need_maps ? kModes : 0);
+  const auto type = product.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+  const Tensor maps = at::empty(size, product.options().dtype(type));
+  AT_DISPATCH_FLOATING_TYPES_AND(at::kBFloat16, product.scalar_type(), "attend", [&] {
+    forward<scalar_t>(product, s, rate, static_cast<uint64_t>(seed), gathered, maps);
+  });
+  return {gathered[0], gathered[1], maps};
+}
+
+// Writes the gradient's columns of queries, keys and values, which leaves out what else stands in the product.
+void attend_backward(const Tensor& product, int64_t dim, int64_t heads, double rate, int64_t seed,
+                     const Tensor& of_intra, const Tensor& of_cross, const std::optional<Tensor>& of_maps,
+                     const Tensor& of_product) {
+  const Shape s = shape_of(product, dim, heads);
+  const Tensor of_gathered[] = {of_intra, of_cross};
+  AT_DISPATCH_FLOATING_TYPES_AND(at::kBFloat16, product.scalar_type(), "attend_backward", [&] {
+    backward<scalar_t>(product, s, rate, static_cast<uint64_t>(seed), of_gathered, of_maps, of_product);
+  });
+}
+
+// What LGSF computes between products, in passes over the tokens of a modality of a video: T times K of them.
+
+template <typename T, typename C>
+inline void load_row(const T* __restrict from, int64_t length, C* __restrict to) {
+  for (int64_t c = 0; c < length; ++c) to[c] = widened(from[c]);
+}
+
+template <typename T, typename C>
+inline void store_row(const C* __restrict from, int64_t length, T* __restrict to, C scale = 1) {
+  for (int64_t c = 0; c < length; ++c) narrow(scale * from[c], to[c]);
+}
+
+// The sum of a vector's numbers, by halves.
+template <int64_t bytes = kVectorBytes, typename C>
+inline C total_at(const C* numbers) {
+  if constexpr (bytes == sizeof(C)) {
+    return *numbers;
+  } else {
+    typedef C Half __attribute__((vector_size(bytes / 2)));
+    Half a, b;
+    std::memcpy(&a, numbers, sizeof a);
+    std::memcpy(&b, numbers + bytes / 2 / sizeof(C), sizeof b);
+    a += b;
+    C halves[bytes / 2 / sizeof(C)];
+    std::memcpy(halves, &a, sizeof a);
+    return total_at<bytes / 2>(halves);
+  }
+}
+
+template <typename C, typename V>
+inline C total(V x) {
+  C numbers[Vector<C>::lanes];
+  std::memcpy(numbers, &x, sizeof x);
+  return total_at(numbers);
+}
+
+struct Tokens {
+  explicit Tokens(const Tensor& x) : videos(x.size(0)), segments(x.size(1)), classes(x.size(3)), dim(x.size(4)) {}
+
+  template <typename F>
+  void for_each_modality(const F& f) const {
+    at::parallel_for(0, videos * kModalities, 1, f);
+  }
+  int64_t token(int64_t number, int64_t t, int64_t k) const {
+    return ((number / kModalities * segments + t) * kModalities + number % kModalities) * classes + k;
+  }
+
+  int64_t videos, segments, classes, dim;
+};
+
+// Between two tokens, which stand one after another.
+int64_t stride_of(const Tensor& tokens) {
+  const int64_t stride = tokens.stride(3);
+  TORCH_CHECK(tokens.stride(4) == 1 && tokens.stride(2) == stride * tokens.size(3) &&
+                  tokens.stride(1) == tokens.stride(2) * tokens.size(2) &&
+                  (tokens.size(0) == 1 || tokens.stride(0) == tokens.stride(1) * tokens.size(1)),
+              "expected tokens (B, T, 2, K, d) one after another");
+  return stride;
+}
+
+// Mean of ReLU(x) over time.
+Tensor relu_mean(const Tensor& x) {
+  const Tokens all(x);
+  const int64_t stride = stride_of(x);
+  const Tensor mean = at::empty({all.videos, 1, x.size(2), x.size(3), all.dim}, x.options());
+  AT_DISPATCH_FLOATING_TYPES_AND(at::kBFloat16, x.scalar_type(), "relu_mean", [&] {
+    using C = typename Accurate<scalar_t>::type;
+    const scalar_t* from = x.const_data_ptr<scalar_t>();
+    scalar_t* to = mean.mutable_data_ptr<scalar_t>();
+    all.for_each_modality([&](int64_t begin, int64_t end) {
+      const Matrix<C> sums(all.classes, all.dim);
+      for (int64_t number = begin; number < end; ++number) {
+        for (int64_t t = 0; t < all.segments; ++t)
+          for (int64_t k = 0; k < all.classes; ++k) {
+            const scalar_t* __restrict token = from + all.token(number, t, k) * stride;
+            C* __restrict sum = sums.row(k);
+            for (int64_t c = 0; c < all.dim; ++c) {
+              const C value = widened(token[c]);
+              sum[c] = (t ? sum[c] : C(0)) + (value < 0 ? C(0) : value);
+            }
+          }
+        for (int64_t k = 0; k < all.classes; ++k)
+          store_row(sums.row(k), all.dim, to + (number * all.classes + k) * all.dim, 1 / static_cast<C>(all.segments));
+      }
+    });
+  });
+  return mean;
+}
+
+// One of the two modes for a modality of a video: relevance = sigmoid(cosine(ReLU(segment), video)).
+template <typename C>
+class Mode {
+ public:
+  using V = typename Matrix<C>::V;
+
+  explicit Mode(const Tokens& s)
+      : segment(1, s.dim), of_segment(1, s.dim), video(s.classes, s.dim), shared(s.classes, s.dim),
+        of_unit(s.classes, s.dim), of_shared(s.classes, s.dim), norms_(1, s.classes), s_(s) {}
+
+  template <typename T>
+  void begin(const T* videos, const T* shareds) {
+    for (int64_t k = 0; k < s_.classes; ++k) {
+      load_row(videos + k * s_.dim, s_.dim, video.row(k));
+      load_row(shareds + k * s_.dim, s_.dim, shared.row(k));
+      V square = {};
+      for (int64_t v = 0; v < video.vectors; ++v) square += video.at(k, v) * video.at(k, v);
+      norms_.row(0)[k] = at_least(std::sqrt(total<C>(square)));
+      for (int64_t v = 0; v < video.vectors; ++v) {
+        video.at(k, v) /= norms_.row(0)[k];
+        of_unit.at(k, v) = of_shared.at(k, v) = V{};
+      }
+    }
+  }
+
+  C relate(int64_t k) {  // gives the relevance
+    V square = {}, product = {};
+    for (int64_t v = 0; v < segment.vectors; ++v) {
+      V& x = segment.at(0, v);
+      x = x < 0 ? V{} : x;
+      square += x * x;
+      product += x * video.at(k, v);
+    }
+    norm_ = at_least(std::sqrt(total<C>(square)));
+    cosine_ = total<C>(product) / norm_;
+    return relevance_ = 1 / (1 + std::exp(-cosine_));
+  }
+
+  void relate_backward(int64_t k, const Matrix<C>& given) {
+    V along = {};
+    for (int64_t v = 0; v < given.vectors; ++v) along += given.at(0, v) * shared.at(k, v);
+    const C share = total<C>(along) * relevance_ * (1 - relevance_) / norm_, back = cosine_ * share / norm_;
+    for (int64_t v = 0; v < given.vectors; ++v) {
+      const V x = segment.at(0, v);
+      of_shared.at(k, v) += relevance_ * given.at(0, v);
+      of_unit.at(k, v) += share * x;
+      of_segment.at(0, v) = x > 0 ? share * video.at(k, v) - back * x : V{};
+    }
+  }
+
+  template <typename T>
+  void end(T* of_videos, T* of_shareds) {
+    for (int64_t k = 0; k < s_.classes; ++k) {
+      V along = {};
+      for (int64_t v = 0; v < video.vectors; ++v) along += of_unit.at(k, v) * video.at(k, v);
+      const C length = total<C>(along);
+      for (int64_t v = 0; v < video.vectors; ++v)
+        of_unit.at(k, v) = (of_unit.at(k, v) - length * video.at(k, v)) / norms_.row(0)[k];
+      store_row(of_unit.row(k), s_.dim, of_videos + k * s_.dim);
+      store_row(of_shared.row(k), s_.dim, of_shareds + k * s_.dim);
+    }
+  }
+
+  const Matrix<C> segment, of_segment;  // of a token
+  const Matrix<C> video, shared, of_unit, of_shared;  // of every class
+
+ private:
+  static C at_least(C norm) { return norm < C(1e-8) ? C(1e-8) : norm; }
+
+  const Matrix<C> norms_;
+  const Tokens s_;
+  C norm_ = 1, cosine_ = 0, relevance_ = 0;
+};
+
+// Rows that stand apart are not foreseen by the processor: fetch the one that follows a few tokens later.
+template <typename T>
+inline void fetch_ahead(const T* token, int64_t stride, int64_t length) {
+  constexpr int64_t kTokens = 6, kLine = 64 / sizeof(T);
+  for (int64_t c = 0; c < length; c += kLine) __builtin_prefetch(token + kTokens * stride + c);
+}
+
+template <typename T, typename C>
+inline void load_sum(const T* __restrict a, const T* __restrict b, int64_t length, C* __restrict to) {
+  for (int64_t c = 0; c < length; ++c) to[c] = widened(a[c]) + widened(b[c]);
+}
+
+// carried + relevance 1 * shared 1 + relevance 2 * shared 2; the modes' segments are first and joint + second.
+Tensor fuse(const Tensor& carried, const Tensor& first, const Tensor& joint, const Tensor& second,
+            const Tensor& video_1, const Tensor& video_2, const Tensor& shared_1, const Tensor& shared_2) {
+  const Tokens all(first);
+  const int64_t of_carried = stride_of(carried), of_joint = stride_of(joint), dim = all.dim;
+  const Tensor fused = at::empty(first.sizes(), first.options());
+  AT_DISPATCH_FLOATING_TYPES_AND(at::kBFloat16, first.scalar_type(), "fuse", [&] {
+    using C = typename Accurate<scalar_t>::type;
+    const auto data = [](const Tensor& tensor) { return tensor.const_data_ptr<scalar_t>(); };
+    const scalar_t *a = data(first), *b = data(second), *q = data(joint), *c = data(carried);
+    const scalar_t *v1 = data(video_1), *v2 = data(video_2), *p1 = data(shared_1), *p2 = data(shared_2);
+    scalar_t* to = fused.mutable_data_ptr<scalar_t>();
+    all.for_each_modality([&](int64_t begin, int64_t end) {
+      Mode<C> intra(all), cross(all);
+      const Matrix<C> sum(1, dim);
+      for (int64_t number = begin; number < end; ++number) {
+        const int64_t feature = number * all.classes * dim;
+        intra.begin(v1 + feature, p1 + feature);
+        cross.begin(v2 + feature, p2 + feature);
+        for (int64_t t = 0; t < all.segments; ++t)
+          for (int64_t k = 0; k < all.classes; ++k) {
+            const int64_t token = all.token(number, t, k);
+            fetch_ahead(q + token * of_joint, of_joint, dim);
+            fetch_ahead(c + token * of_carried, of_carried, dim);
+            load_row(a + token * dim, dim, intra.segment.data);
+            load_sum(q + token * of_joint, b + token * dim, dim, cross.segment.data);
+            load_row(c + token * of_carried, dim, sum.data);
+            const C relevance_1 = intra.relate(k), relevance_2 = cross.relate(k);
+            for (int64_t v = 0; v < sum.vectors; ++v)
+              sum.at(0, v) += relevance_1 * intra.shared.at(k, v) + relevance_2 * cross.shared.at(k, v);
+            store_row(sum.data, dim, to + token * dim);
+          }
+      }
+    });
+  });
+  return fused;
+}
+
+// Gradients by first, by second (and by joint, which is the same), and by both video and shared features.
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> fuse_backward(
+    const Tensor& given, const Tensor& first, const Tensor& joint, const Tensor& second, const Tensor& video_1,
+    const Tensor& video_2, const Tensor& shared_1, const Tensor& shared_2) {
+  const Tokens all(first);
+  const int64_t of_joint = stride_of(joint), dim = all.dim;
+  const Tensor of_first = at::empty_like(first), of_second = at::empty_like(second);
+  const Tensor of_video_1 = at::empty_like(video_1), of_video_2 = at::empty_like(video_2);
+  const Tensor of_shared_1 = at::empty_like(shared_1), of_shared_2 = at::empty_like(shared_2);
+  AT_DISPATCH_FLOATING_TYPES_AND(at::kBFloat16, first.scalar_type(), "fuse_backward", [&] {
+    using C = typename Accurate<scalar_t>::type;
+    const auto data = [](const Tensor& tensor) { return tensor.const_data_ptr<scalar_t>(); };
+    const auto place = [](const Tensor& tensor) { return tensor.mutable_data_ptr<scalar_t>(); };
+    const scalar_t *a = data(first), *b = data(second), *q = data(joint), *g = data(given);
+    const scalar_t *v1 = data(video_1), *v2 = data(video_2), *p1 = data(shared_1), *p2 = data(shared_2);
+    scalar_t *to_a = place(of_first), *to_b = place(of_second);
+    scalar_t *to_v1 = place(of_video_1), *to_v2 = place(of_video_2);
+    scalar_t *to_p1 = place(of_shared_1), *to_p2 = place(of_shared_2);
+    all.for_each_modality([&](int64_t begin, int64_t end) {
+      Mode<C> intra(all), cross(all);
+      const Matrix<C> gradient(1, dim);
+      for (int64_t number = begin; number < end; ++number) {
+        const int64_t feature = number * all.classes * dim;
+        intra.begin(v1 + feature, p1 + feature);
+        cross.begin(v2 + feature, p2 + feature);
+        for (int64_t t = 0; t < all.segments; ++t)
+          for (int64_t k = 0; k < all.classes; ++k) {
+            const int64_t token = all.token(number, t, k);
+            fetch_ahead(q + token * of_joint, of_joint, dim);
+            load_row(g + token * dim, dim, gradient.data);
+            load_row(a + token * dim, dim, intra.segment.data);
+            load_sum(q + token * of_joint, b + token * dim, dim, cross.segment.data);
+            intra.relate(k);
+            cross.relate(k);
+            intra.relate_backward(k, gradient);
+            cross.relate_backward(k, gradient);
+            store_row(intra.of_segment.data, dim, to_a + token * dim);
+            store_row(cross.of_segment.data, dim, to_b + token * dim);
+          }
+        intra.end(to_v1 + feature, to_p1 + feature);
+        cross.end(to_v2 + feature, to_p2 + feature);
+      }
+    });
+  });
+  return {of_first, of_second, of_video_1, of_video_2, of_shared_1, of_shared_2};
+}
+
+// ReLU and dropout, without the factor of dropout.
+Tensor relu_drop(const Tensor& x, double rate, int64_t seed) {
+  const Tensor out = at::empty_like(x);
+  const uint32_t threshold = static_cast<uint32_t>(rate * 4294967296.0);
+  constexpr int64_t kRun = 4096;  // elements that share a key of draws
+  AT_DISPATCH_FLOATING_TYPES_AND(at::kBFloat16, x.scalar_type(), "relu_drop", [&] {
+    const scalar_t* from = x.const_data_ptr<scalar_t>();
+    scalar_t* to = out.mutable_data_ptr<scalar_t>();
+    at::parallel_for(0, (x.numel() + kRun - 1) / kRun, 4, [&](int64_t begin, int64_t end) {
+      for (int64_t run = begin; run < end; ++run) {
+        const uint64_t key = mixed(static_cast<uint64_t>(seed) + static_cast<uint64_t>(run));
+        const uint32_t first = static_cast<uint32_t>(key), second = static_cast<uint32_t>(key >> 32);
+        const scalar_t* __restrict a = from + run * kRun;
+        scalar_t* __restrict b = to + run * kRun;
+        const int64_t length = std::min(kRun, x.numel() - run * kRun);
+        for (int64_t i = 0; i < length; ++i) {
+          const auto value = widened(a[i]);
+          const bool dropped = mixed(mixed(static_cast<uint32_t>(i) ^ first) ^ second) < threshold;
+          narrow(dropped || value <= 0 ? value * 0 : value, b[i]);
+        }
+      }
+    });
+  });
+  return out;
+}
+
+}  // namespace
+
+TORCH_LIBRARY(mmcse_kernels, library) {
+  library.def(
+      "attend(Tensor product, int dim, int heads, float rate, int seed, bool need_maps) -> (Tensor, Tensor, Tensor)");
+  library.def(
+      "attend_backward(Tensor product, int dim, int heads, float rate, int seed, Tensor of_intra, Tensor of_cross, "
+      "Tensor? of_maps, Tensor(a!) of_product) -> ()");
+  library.def("relu_mean(Tensor x) -> Tensor");
+  library.def(
+      "fuse(Tensor carried, Tensor first, Tensor joint, Tensor second, Tensor video_1, Tensor video_2, "
+      "Tensor shared_1, Tensor shared_2) -> Tensor");
+  library.def(
+      "fuse_backward(Tensor given, Tensor first, Tensor joint, Tensor second, Tensor video_1, Tensor video_2, "
+      "Tensor shared_1, Tensor shared_2) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
+  library.def("relu_drop(Tensor x, float rate, int seed) -> Tensor");
+}
+
+TORCH_LIBRARY_IMPL(mmcse_kernels, CPU, library) {
+  library.impl("attend", attend);
+  library.impl("attend_backward", attend_backward);
+  library.impl("relu_mean", relu_mean);
+  library.impl("fuse", fuse);
+  library.impl("fuse_backward", fuse_backward);
+  library.impl("relu_drop", relu_drop);
+}

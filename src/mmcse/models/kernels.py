@@ -1,0 +1,158 @@
+"""An FGSE layer's work between its products as operators in C++, for CPUs: on request, and built where it is needed.
+
+Their source, `kernels.cpp`, is compiled by `torch.utils.cpp_extension` when they are first asked for, and found in
+PyTorch's cache of extensions afterwards. They compute what `mmcse.models.merged` and `mmcse.models.feedforward` do in
+PyTorch's operators, in fewer passes over memory; other random bits are drawn for dropout.
+"""
+
+import logging
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+from mmcse.errors import one_line
+
+_SOURCE = Path(__file__).with_name("kernels.cpp")
+_TYPES = (torch.float32, torch.bfloat16, torch.float64)
+_VECTORS = {
+    "AVX512": ("-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma", "-mprefer-vector-width=512"),
+    "AVX2": ("-mavx2", "-mfma"),
+}
+"""What the compiler may make use of, by what PyTorch finds the processor capable of."""
+
+log = logging.getLogger(__name__)
+
+
+class _Switch:
+    on = False
+
+
+def use(wanted: bool) -> bool:
+    """Compute with the operators from now on, or no longer.
+
+    Args:
+        wanted: use them, after building them where that has not been done, which takes half a minute. Where they cannot
+            be built (without a C++ compiler, or ninja), a warning says why, and PyTorch's operators go on serving.
+
+    Returns:
+        Whether they are used.
+    """
+    _Switch.on = False
+    if wanted:
+        try:
+            _build()
+            _Switch.on = True
+        except Exception as error:  # whatever a compiler, or PyTorch looking for one, may raise
+            log.warning("kernels=true is left out, for they cannot be built: %s", one_line(error))
+    return _Switch.on
+
+
+@cache
+def _build() -> None:
+    from torch.utils.cpp_extension import load  # takes a while to import
+
+    capability = torch.backends.cpu.get_cpu_capability()
+    log.warning("Operators in C++ (kernels=true) for %s: built now, unless they have been.", capability)
+    load(
+        f"mmcse_kernels_{capability.lower()}",
+        [str(_SOURCE)],
+        extra_cflags=["-O3", "-fopenmp", *_VECTORS.get(capability, ())],
+        is_python_module=False,
+    )
+
+
+def serve(x: Tensor) -> bool:
+    """Whether what follows is used for such a tensor."""
+    return _Switch.on and x.device.type == "cpu" and x.dtype in _TYPES and not torch.compiler.is_compiling()
+
+
+def attend(
+    product: Tensor, dim: int, num_heads: int, rate: float, need_maps: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None]:
+    """As `mmcse.models.merged.attend`."""
+    *tokens, maps = _Attend.apply(product.contiguous(), dim, num_heads, rate, need_maps)  # type: ignore[misc]
+    return *tokens, maps if need_maps else None  # type: ignore[return-value]
+
+
+def relu_mean(x: Tensor) -> Tensor:
+    """As `mmcse.models.merged.relu_mean`."""
+    return _ReluMean.apply(x)  # type: ignore[return-value]
+
+
+def fuse(
+    carried: Tensor, segment_1: Tensor, joint_q: Tensor, gathered_2: Tensor, videos: list[Tensor], shares: list[Tensor]
+) -> Tensor:
+    """As `mmcse.models.merged.fuse`."""
+    dense = (tensor.contiguous() for tensor in (gathered_2, *videos, *shares))
+    return _Fuse.apply(carried, segment_1.contiguous(), joint_q, *dense)  # type: ignore[return-value]
+
+
+def relu_dropped(x: Tensor, rate: float) -> Tensor:
+    """ReLU and dropout, without its scale and without a gradient."""
+    return torch.ops.mmcse_kernels.relu_drop(x.contiguous(), rate, _seed())
+
+
+def _seed() -> int:
+    return int(torch.empty((), dtype=torch.int64).random_())
+
+
+class _Attend(Function):
+    @staticmethod
+    def forward(
+        ctx: Any, product: Tensor, dim: int, num_heads: int, rate: float, need_maps: bool
+    ) -> tuple[Tensor, ...]:
+        ctx.save_for_backward(product)
+        ctx.arguments, ctx.need_maps = (dim, num_heads, rate, _seed() if rate else 0), need_maps
+        intra, cross, maps = torch.ops.mmcse_kernels.attend(product, *ctx.arguments, need_maps)
+        return intra, cross, *product[..., 6 * dim :].split(dim, dim=-1), maps
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        (product,) = ctx.saved_tensors
+        of_intra, of_cross, *of_others, of_maps = gradients
+        of_product, dim = torch.empty_like(product), ctx.arguments[0]
+        torch.ops.mmcse_kernels.attend_backward(
+            product,
+            *ctx.arguments,
+            of_intra.contiguous(),
+            of_cross.contiguous(),
+            of_maps.contiguous() if ctx.need_maps else None,
+            of_product,
+        )
+        for place, gradient in zip(of_product[..., 6 * dim :].split(dim, dim=-1), of_others, strict=True):
+            place.copy_(gradient)
+        return of_product, None, None, None, None
+
+
+class _ReluMean(Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return torch.ops.mmcse_kernels.relu_mean(x)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+        (x,) = ctx.saved_tensors
+        return torch.ops.aten.threshold_backward((gradient / x.shape[1]).expand_as(x), x, 0)
+
+
+class _Fuse(Function):
+    @staticmethod
+    def forward(ctx: Any, carried: Tensor, *others: Tensor) -> Tensor:
+        ctx.save_for_backward(*others)
+        return torch.ops.mmcse_kernels.fuse(carried, *others)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
+        of_segment_1, of_segment_2, *of_features = torch.ops.mmcse_kernels.fuse_backward(
+            gradient.contiguous(), *ctx.saved_tensors
+        )
+        return gradient, of_segment_1, of_segment_2, of_segment_2, *of_features

@@ -1,0 +1,221 @@
+"""Operators in C++: what PyTorch's operators give, dropout of its rate, and going on without a compiler."""
+
+import logging
+import shutil
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mmcse.models import MMCSE, kernels, merged
+from mmcse.models.feedforward import FeedForward
+
+needs_compiler = pytest.mark.skipif(not (shutil.which("c++") or shutil.which("g++")), reason="there is no C++ compiler")
+TOLERANCES = {torch.float64: 1e-12, torch.float32: 2e-5, torch.bfloat16: 2**-7}
+"""Of the largest number there is: results are rounded once, to their type."""
+sizes = st.integers(1, 3), st.integers(1, 4), st.integers(1, 12), st.integers(1, 3), st.sampled_from([1, 3, 8, 16, 17])
+
+
+@pytest.fixture
+def built():
+    """The operators are used, until the test ends. Not being built where there is a compiler is a failure."""
+    assert kernels.use(True)
+    yield
+    kernels.use(False)
+
+
+def gradients(outs, inputs, seed=0):
+    """By the inputs, of a sum of the outputs with weights by chance."""
+    generator = torch.Generator().manual_seed(seed)
+    total = sum((out.double() * torch.randn(out.shape, generator=generator)).sum() for out in outs)
+    return torch.autograd.grad(total, inputs)
+
+
+def assert_equal(ours, theirs, dtype=torch.float64):
+    for mine, other in zip(ours, theirs, strict=True):
+        assert mine.shape == other.shape
+        scale = max(1.0, float(other.detach().abs().max()))
+        torch.testing.assert_close(mine.double(), other.double(), rtol=0, atol=TOLERANCES[dtype] * scale)
+
+
+def compared(ours, theirs, inputs, dtype):
+    """Both ways give the same results and gradients, the other one in double precision of the same inputs."""
+    mine = [x.to(dtype).requires_grad_() for x in inputs]
+    others = [x.detach().double().requires_grad_() for x in mine]
+    my_outs, outs = ours(*mine), theirs(*others)
+    assert all(out.dtype == (torch.float32 if out.ndim == 6 and dtype == torch.bfloat16 else dtype) for out in my_outs)
+    assert_equal(my_outs, outs, dtype)
+    assert_equal(gradients(my_outs, mine), gradients(outs, others), dtype)
+
+
+@needs_compiler
+@pytest.mark.parametrize("dtype", TOLERANCES)
+@given(*sizes)
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_attention_and_its_gradient_are_those_of_pytorch_s_operators(built, dtype, B, T, K, H, e):
+    torch.manual_seed(B + 10 * T + 100 * K)
+    ways = (lambda x, attend=attend: attend(x, H * e, H, 0.0, True) for attend in (kernels.attend, merged.attend))
+    compared(*ways, [2 * torch.randn(B, T, 2, K, 8 * H * e)], dtype)
+
+
+@needs_compiler
+@pytest.mark.parametrize("dtype", TOLERANCES)
+@given(*sizes)
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_the_fusion_and_its_gradient_are_those_of_pytorch_s_operators(built, dtype, B, T, K, H, e):
+    torch.manual_seed(B + 10 * T + 100 * K)
+    dim = H * e
+    product = torch.randn(B, T, 2, K, 8 * dim)
+    segment_1, joint_a = torch.randn(2, B, T, 2, K, dim).unbind()
+    videos = torch.rand(2, B, 1, 2, K, dim).add(0.1).unbind()
+    shares = torch.randn(2, B, 1, 2, K, dim).unbind()
+
+    def by(fuse):
+        def fused(product, segment_1, joint_a, video_1, video_2, share_1, share_2):
+            joint_q, carried = product[..., 6 * dim :].split(dim, dim=-1)
+            return [fuse(carried, segment_1, joint_q, joint_a, [video_1, video_2], [share_1, share_2])]
+
+        return fused
+
+    compared(by(kernels.fuse), by(merged.fuse), [product, segment_1, joint_a, *videos, *shares], dtype)
+
+
+@needs_compiler
+@pytest.mark.parametrize("dtype", TOLERANCES)
+def test_means_over_time_are_those_of_pytorch_s_operators(built, dtype):
+    ways = (lambda x, mean=mean: [mean(x[..., 5:10])] for mean in (kernels.relu_mean, merged.relu_mean))
+    compared(*ways, [torch.randn(2, 3, 2, 4, 3 * 5)], dtype)
+
+
+def parsed(network, features, **options):
+    out = network(*features, **options)
+    maps = list((out.cooccurrence or {}).values())
+    return [out.segment_logits, out.video_prob, *maps]
+
+
+@needs_compiler
+@pytest.mark.parametrize("training", [True, False])
+def test_a_network_computes_the_same_with_them(training):
+    torch.manual_seed(0)
+    network = MMCSE(
+        num_classes=6, num_layers=2, hidden_dim=24, class_dim=12, num_heads=3, feedforward_dim=20, dropout=0
+    )
+    network.double().train(training)
+    features = [torch.randn(3, 10, width).double() for width in (768, 768, 512)]
+    expected = parsed(network, features)
+    parameters = list(network.layers.parameters())
+    of_expected = gradients(expected, parameters)
+    assert kernels.use(True)
+    try:
+        found = parsed(network, features)
+        of_found = gradients(found, parameters)
+        with torch.no_grad():
+            without_gradient = parsed(network, features)
+    finally:
+        kernels.use(False)
+    assert_equal(found, expected)
+    assert_equal(without_gradient, expected)
+    assert_equal(of_found, of_expected)
+
+
+@needs_compiler
+def test_attention_weights_are_dropped_at_the_rate_and_the_gradient_knows_which(built):
+    rate, dim, H = 0.3, 16, 1
+    product = torch.randn(40, 10, 2, 25, 8 * dim, dtype=torch.float64)
+    product[..., : 2 * dim] = 0  # equal scores: a weight is kept, as 1 / 25, or 0
+    torch.manual_seed(3)
+    *_, maps = kernels.attend(product, dim, H, rate, True)
+    kept = maps[0] * 25  # intra
+    assert torch.allclose(kept, kept.round())
+    deviation = (rate * (1 - rate) / kept.numel()) ** 0.5
+    assert abs(float(kept.mean()) - (1 - rate)) < 4 * deviation
+    for axis in range(kept.ndim):  # independent of what stands beside it
+        a, b = kept.narrow(axis, 0, kept.shape[axis] - 1), kept.narrow(axis, 1, kept.shape[axis] - 1)
+        together = float((a * b).mean())
+        assert abs(together - (1 - rate) ** 2) < 6 * (0.25 / a.numel()) ** 0.5
+    product = torch.randn(1, 2, 2, 4, 8 * dim, dtype=torch.float64, requires_grad=True)
+
+    def summed(product):
+        torch.manual_seed(5)  # the same elements are dropped
+        return torch.stack([out.sin().sum() for out in kernels.attend(product, dim, H, rate, True)]).sum()
+
+    [gradient] = torch.autograd.grad(summed(product), product)
+    direction = torch.randn_like(product)
+    with torch.no_grad():
+        slope = (summed(product + 1e-6 * direction) - summed(product - 1e-6 * direction)) / 2e-6
+    assert float((gradient * direction).sum()) == pytest.approx(float(slope), rel=1e-6)
+
+
+@needs_compiler
+@pytest.mark.parametrize("dtype", TOLERANCES)
+def test_hidden_units_are_cut_and_dropped(built, dtype):
+    x = torch.randn(300, 1001).to(dtype)
+    torch.manual_seed(1)
+    out = kernels.relu_dropped(x, 0.2)
+    kept = out != 0
+    assert torch.equal(out[kept], x[kept])
+    assert not kept[x <= 0].any()
+    positive = int((x > 0).sum())
+    assert abs(int(kept.sum()) / positive - 0.8) < 4 * (0.16 / positive) ** 0.5
+    torch.manual_seed(1)
+    assert torch.equal(kernels.relu_dropped(x, 0.2), out)
+    assert not torch.equal(kernels.relu_dropped(x, 0.2), out)
+
+
+@needs_compiler
+def test_the_gradient_of_a_feed_forward_part_knows_what_was_dropped(built):
+    part = FeedForward(6, 40, 0.5).double()
+    x = torch.randn(30, 6, dtype=torch.float64, requires_grad=True)
+    hidden = []
+    part[0].register_forward_hook(lambda module, args, out: hidden.append(out))
+    torch.manual_seed(2)
+    out = part(x)
+    torch.manual_seed(2)
+    used = kernels.relu_dropped(hidden[0].detach(), 0.5) != 0
+    weight = (part[3].weight * 2) @ (used[:, :, None] * part[0].weight)  # (30, 6, 6)
+    expected = (weight @ x[:, :, None]).sum(dim=(1, 2))
+    assert_equal(gradients([out.sum(dim=-1)], x), gradients([expected], x))
+
+
+@needs_compiler
+def test_threads_change_nothing(built):
+    product, threads, outs = torch.randn(4, 10, 2, 25, 8 * 32), torch.get_num_threads(), []
+    try:
+        for count in (1, 2):
+            torch.set_num_threads(count)
+            torch.manual_seed(0)
+            outs.append(kernels.attend(product, 32, 2, 0.1, True))
+    finally:
+        torch.set_num_threads(threads)
+    assert all(torch.equal(a, b) for a, b in zip(*outs, strict=True))
+
+
+@needs_compiler
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_what_is_not_finite_stays_so(built, bad):
+    product = torch.randn(1, 2, 2, 5, 8 * 16)
+    product[0, 0, 0, 2, 3] = bad  # of a query
+    intra, *_ = kernels.attend(product, 16, 1, 0.0, False)
+    assert not intra[0, 0, 0, 2].isfinite().any()
+    assert intra[0, 1].isfinite().all()
+
+
+@needs_compiler
+def test_they_serve_no_other_device_or_type(built):
+    assert kernels.serve(torch.ones(1))
+    assert not kernels.serve(torch.ones(1, dtype=torch.float16))
+    assert not kernels.serve(torch.ones(1, device="meta"))
+
+
+def test_where_they_cannot_be_built_training_goes_on(monkeypatch, caplog):
+    def fail(*args, **kwargs):
+        raise RuntimeError("Ninja is required to load C++ extensions (pip install ninja to get it)")
+
+    kernels._build.cache_clear()
+    monkeypatch.setattr("torch.utils.cpp_extension.load", fail)
+    with caplog.at_level(logging.WARNING):
+        assert not kernels.use(True)
+    kernels._build.cache_clear()
+    assert "cannot be built: Ninja is required" in caplog.text
+    assert not kernels.serve(torch.ones(1))
