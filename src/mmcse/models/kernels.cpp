@@ -418,6 +418,13 @@ int64_t stride_of(const Tensor& tokens) {
   return stride;
 }
 
+// Rows that stand apart are not foreseen by the processor: fetch the one that follows a few tokens later.
+template <typename T>
+inline void fetch_ahead(const T* token, int64_t stride, int64_t length) {
+  constexpr int64_t kTokens = 6, kLine = 64 / sizeof(T);
+  for (int64_t c = 0; c < length; c += kLine) __builtin_prefetch(token + kTokens * stride + c);
+}
+
 // Mean of ReLU(x) over time.
 Tensor relu_mean(const Tensor& x) {
   const Tokens all(x);
@@ -433,6 +440,7 @@ Tensor relu_mean(const Tensor& x) {
         for (int64_t t = 0; t < all.segments; ++t)
           for (int64_t k = 0; k < all.classes; ++k) {
             const scalar_t* __restrict token = from + all.token(number, t, k) * stride;
+            fetch_ahead(token, stride, all.dim);
             C* __restrict sum = sums.row(k);
             for (int64_t c = 0; c < all.dim; ++c) {
               const C value = widened(token[c]);
@@ -520,13 +528,6 @@ class Mode {
   const Tokens s_;
   C norm_ = 1, cosine_ = 0, relevance_ = 0;
 };
-
-// Rows that stand apart are not foreseen by the processor: fetch the one that follows a few tokens later.
-template <typename T>
-inline void fetch_ahead(const T* token, int64_t stride, int64_t length) {
-  constexpr int64_t kTokens = 6, kLine = 64 / sizeof(T);
-  for (int64_t c = 0; c < length; c += kLine) __builtin_prefetch(token + kTokens * stride + c);
-}
 
 template <typename T, typename C>
 inline void load_sum(const T* __restrict a, const T* __restrict b, int64_t length, C* __restrict to) {
