@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from mmcse.data import simulated_bank
+from mmcse.models import kernels
 
 # a shell that starts the tests in the background makes them, and all of their children, deaf to Ctrl-C
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -32,6 +33,16 @@ def smoke_bank(tmp_path_factory) -> Path:
     """SimLLP's smallest preset, simulated once for all tests."""
     folder = tmp_path_factory.mktemp("simllp") / "smoke"
     return simulated_bank(folder, preset="smoke", progress=False).folder
+
+
+@pytest.fixture
+def kernels_in_use():
+    """Operators in C++ are used until the test ends; where a compiler is, they have to be built."""
+    if not shutil.which("c++"):
+        pytest.skip("no C++ compiler")
+    assert kernels.use(True)
+    yield
+    kernels.use(False)
 
 
 @pytest.fixture(scope="module")  # no longer: playwright keeps a loop of asyncio running as long

@@ -1,28 +1,24 @@
 """Operators in C++: what PyTorch's operators give, dropout of its rate, and going on without a compiler."""
 
 import logging
-import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import tiny
+from mmcse.configuration import compose_config
+from mmcse.evaluate import evaluate
 from mmcse.models import MMCSE, kernels, merged
 from mmcse.models.feedforward import FeedForward
+from mmcse.train import train
 
-needs_compiler = pytest.mark.skipif(not (shutil.which("c++") or shutil.which("g++")), reason="there is no C++ compiler")
 TOLERANCES = {torch.float64: 1e-12, torch.float32: 2e-5, torch.bfloat16: 2**-7}
 """Of the largest number there is: results are rounded once, to their type."""
 sizes = st.integers(1, 3), st.integers(1, 4), st.integers(1, 12), st.integers(1, 3), st.sampled_from([1, 3, 8, 16, 17])
-
-
-@pytest.fixture
-def built():
-    """The operators are used, until the test ends. Not being built where there is a compiler is a failure."""
-    assert kernels.use(True)
-    yield
-    kernels.use(False)
 
 
 def gradients(outs, inputs, seed=0):
@@ -49,21 +45,19 @@ def compared(ours, theirs, inputs, dtype):
     assert_equal(gradients(my_outs, mine), gradients(outs, others), dtype)
 
 
-@needs_compiler
 @pytest.mark.parametrize("dtype", TOLERANCES)
 @given(*sizes)
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_attention_and_its_gradient_are_those_of_pytorch_s_operators(built, dtype, B, T, K, H, e):
+def test_attention_and_its_gradient_are_those_of_pytorch_s_operators(kernels_in_use, dtype, B, T, K, H, e):
     torch.manual_seed(B + 10 * T + 100 * K)
     ways = (lambda x, attend=attend: attend(x, H * e, H, 0.0, True) for attend in (kernels.attend, merged.attend))
     compared(*ways, [2 * torch.randn(B, T, 2, K, 8 * H * e)], dtype)
 
 
-@needs_compiler
 @pytest.mark.parametrize("dtype", TOLERANCES)
 @given(*sizes)
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_the_fusion_and_its_gradient_are_those_of_pytorch_s_operators(built, dtype, B, T, K, H, e):
+def test_the_fusion_and_its_gradient_are_those_of_pytorch_s_operators(kernels_in_use, dtype, B, T, K, H, e):
     torch.manual_seed(B + 10 * T + 100 * K)
     dim = H * e
     product = torch.randn(B, T, 2, K, 8 * dim)
@@ -81,9 +75,8 @@ def test_the_fusion_and_its_gradient_are_those_of_pytorch_s_operators(built, dty
     compared(by(kernels.fuse), by(merged.fuse), [product, segment_1, joint_a, *videos, *shares], dtype)
 
 
-@needs_compiler
 @pytest.mark.parametrize("dtype", TOLERANCES)
-def test_means_over_time_are_those_of_pytorch_s_operators(built, dtype):
+def test_means_over_time_are_those_of_pytorch_s_operators(kernels_in_use, dtype):
     ways = (lambda x, mean=mean: [mean(x[..., 5:10])] for mean in (kernels.relu_mean, merged.relu_mean))
     compared(*ways, [torch.randn(2, 3, 2, 4, 3 * 5)], dtype)
 
@@ -94,33 +87,26 @@ def parsed(network, features, **options):
     return [out.segment_logits, out.video_prob, *maps]
 
 
-@needs_compiler
 @pytest.mark.parametrize("training", [True, False])
-def test_a_network_computes_the_same_with_them(training):
+def test_a_network_computes_the_same_with_them(kernels_in_use, training):
     torch.manual_seed(0)
-    network = MMCSE(
-        num_classes=6, num_layers=2, hidden_dim=24, class_dim=12, num_heads=3, feedforward_dim=20, dropout=0
-    )
+    sizes = {"num_classes": 6, "num_layers": 2, "hidden_dim": 24, "class_dim": 12, "num_heads": 3}
+    network = MMCSE(**sizes, feedforward_dim=20, dropout=0.0)
     network.double().train(training)
     features = [torch.randn(3, 10, width).double() for width in (768, 768, 512)]
-    expected = parsed(network, features)
     parameters = list(network.layers.parameters())
-    of_expected = gradients(expected, parameters)
-    assert kernels.use(True)
-    try:
-        found = parsed(network, features)
-        of_found = gradients(found, parameters)
-        with torch.no_grad():
-            without_gradient = parsed(network, features)
-    finally:
-        kernels.use(False)
+    found = parsed(network, features)
+    of_found = gradients(found, parameters)
+    with torch.no_grad():
+        without_gradient = parsed(network, features)
+    kernels.use(False)
+    expected = parsed(network, features)
     assert_equal(found, expected)
     assert_equal(without_gradient, expected)
-    assert_equal(of_found, of_expected)
+    assert_equal(of_found, gradients(expected, parameters))
 
 
-@needs_compiler
-def test_attention_weights_are_dropped_at_the_rate_and_the_gradient_knows_which(built):
+def test_attention_weights_are_dropped_at_the_rate_and_the_gradient_knows_which(kernels_in_use):
     rate, dim, H = 0.3, 16, 1
     product = torch.randn(40, 10, 2, 25, 8 * dim, dtype=torch.float64)
     product[..., : 2 * dim] = 0  # equal scores: a weight is kept, as 1 / 25, or 0
@@ -147,9 +133,8 @@ def test_attention_weights_are_dropped_at_the_rate_and_the_gradient_knows_which(
     assert float((gradient * direction).sum()) == pytest.approx(float(slope), rel=1e-6)
 
 
-@needs_compiler
 @pytest.mark.parametrize("dtype", TOLERANCES)
-def test_hidden_units_are_cut_and_dropped(built, dtype):
+def test_hidden_units_are_cut_and_dropped(kernels_in_use, dtype):
     x = torch.randn(300, 1001).to(dtype)
     torch.manual_seed(1)
     out = kernels.relu_dropped(x, 0.2)
@@ -163,8 +148,7 @@ def test_hidden_units_are_cut_and_dropped(built, dtype):
     assert not torch.equal(kernels.relu_dropped(x, 0.2), out)
 
 
-@needs_compiler
-def test_the_gradient_of_a_feed_forward_part_knows_what_was_dropped(built):
+def test_the_gradient_of_a_feed_forward_part_knows_what_was_dropped(kernels_in_use):
     part = FeedForward(6, 40, 0.5).double()
     x = torch.randn(30, 6, dtype=torch.float64, requires_grad=True)
     hidden = []
@@ -178,8 +162,7 @@ def test_the_gradient_of_a_feed_forward_part_knows_what_was_dropped(built):
     assert_equal(gradients([out.sum(dim=-1)], x), gradients([expected], x))
 
 
-@needs_compiler
-def test_threads_change_nothing(built):
+def test_threads_change_nothing(kernels_in_use):
     product, threads, outs = torch.randn(4, 10, 2, 25, 8 * 32), torch.get_num_threads(), []
     try:
         for count in (1, 2):
@@ -191,9 +174,8 @@ def test_threads_change_nothing(built):
     assert all(torch.equal(a, b) for a, b in zip(*outs, strict=True))
 
 
-@needs_compiler
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_what_is_not_finite_stays_so(built, bad):
+def test_what_is_not_finite_stays_so(kernels_in_use, bad):
     product = torch.randn(1, 2, 2, 5, 8 * 16)
     product[0, 0, 0, 2, 3] = bad  # of a query
     intra, *_ = kernels.attend(product, 16, 1, 0.0, False)
@@ -201,8 +183,24 @@ def test_what_is_not_finite_stays_so(built, bad):
     assert intra[0, 1].isfinite().all()
 
 
-@needs_compiler
-def test_they_serve_no_other_device_or_type(built):
+def test_training_keeps_no_attention_weights(kernels_in_use):
+    K, H = 40, 4
+    network, kept = MMCSE(num_classes=K, num_layers=1, hidden_dim=8, class_dim=16, num_heads=H, feedforward_dim=8), []
+    features = [torch.randn(2, 10, width) for width in (768, 768, 512)]
+
+    def largest():
+        kept.clear()
+        with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x.numel()) or x, lambda x: x):
+            network(*features)
+        return max(kept)
+
+    weights = 2 * 10 * 2 * 2 * H * K * K  # of both modes
+    assert largest() < weights / 2
+    kernels.use(False)
+    assert largest() >= weights
+
+
+def test_they_serve_no_other_device_or_type(kernels_in_use):
     assert kernels.serve(torch.ones(1))
     assert not kernels.serve(torch.ones(1, dtype=torch.float16))
     assert not kernels.serve(torch.ones(1, device="meta"))
@@ -219,3 +217,24 @@ def test_where_they_cannot_be_built_training_goes_on(monkeypatch, caplog):
     kernels._build.cache_clear()
     assert "cannot be built: Ninja is required" in caplog.text
     assert not kernels.serve(torch.ones(1))
+
+
+def test_a_run_with_them_is_the_same_run_and_its_checkpoint_needs_none(kernels_in_use, smoke_bank, tmp_path):
+    folder, record = train(tiny.config(smoke_bank, tmp_path, "kernels=true"))
+    assert record["status"] == "ok"
+    assert kernels.serve(torch.ones(1))
+    assert train(tiny.config(smoke_bank, tmp_path)).folder == folder  # found finished
+    assert not kernels.serve(torch.ones(1))
+    arguments = [f"checkpoint={folder / 'checkpoints' / 'best.ckpt'}", "trainer.accelerator=cpu"]
+    with_them, without = (evaluate(compose_config("eval", [*arguments, f"kernels={on}"])) for on in ("true", "false"))
+    assert with_them["scores"] == pytest.approx(without["scores"], abs=0.5)  # a rounding may turn one decision
+    assert with_them["scores"] == record["scores"]["test"]
+
+
+def test_a_lock_that_a_killed_build_left_is_not_waited_for(kernels_in_use):
+    (kernels._folder() / "lock").touch()
+    done = subprocess.run(
+        [sys.executable, "-c", "from mmcse.models import kernels; print(kernels.use(True))"],
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.stdout == "True\n", done.stderr

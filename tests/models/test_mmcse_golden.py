@@ -18,10 +18,12 @@ def numbers(shared):
         return dict(file)
 
 
-@pytest.fixture
-def network(shared):
+@pytest.fixture(params=["operators of PyTorch", "operators in C++"])
+def network(shared, request):
     net = MMCSE().double().eval()
     load_reference_state(net, reference_state(shared / "golden", "mmcse_clip_clap"))
+    if request.param == "operators in C++":
+        request.getfixturevalue("kernels_in_use")
     return net
 
 

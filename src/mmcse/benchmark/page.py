@@ -171,7 +171,8 @@ def _growth(results: Results) -> Iterator[str]:
         "Dropout acts on the attention weights, so training keeps them, (B T M, H, K, K) twice in both blocks of every "
         "layer: the part of the memory that grows with K squared, and that a smaller piece of a batch bounds. "
         f"At {results['maps']['example']} they are {_bytes(results['maps']['bytes'])}, in pieces of "
-        f"{results['maps']['piece']} {_bytes(results['maps']['of_piece'])}. Inference has no tensor of that shape."
+        f"{results['maps']['piece']} {_bytes(results['maps']['of_piece'])}. Inference has no tensor of that shape, "
+        "and with `kernels=true` training has none either: the gradient computes the weights anew."
     )
 
 

@@ -179,7 +179,6 @@ inline uint64_t mixed(uint64_t x) {  // that of SplitMix64
 template <typename C>
 struct Head {
   using V = typename Vector<C>::type;
-  static constexpr int64_t lanes = Vector<C>::lanes;
 
   explicit Head(const Shape& s)
       : query(s.n, s.e), key(s.n, s.e), value(s.n, s.e), turned(s.e, s.n), weights(s.n, s.n), kept(s.n, s.n) {}
@@ -227,8 +226,8 @@ struct Accurate<double> {
 
 // One modality's queries of a set in one mode.
 struct Task {
-  Task(int64_t number, const Shape& s)
-      : set(number / (kModes * kModalities)), mode(number / kModalities % kModes), modality(number % kModalities) {
+  Task(int64_t number, const Shape& s) : mode(number / kModalities % kModes) {
+    const int64_t set = number / (kModes * kModalities), modality = number % kModalities;
     const int64_t other = mode == 0 ? modality : 1 - modality, first = mode * 3 * s.dim();
     queries = (set * kModalities + modality) * s.n * s.width + first;
     keys = (set * kModalities + other) * s.n * s.width + first + s.dim();
@@ -236,7 +235,7 @@ struct Task {
     gathered = (set * kModalities + modality) * s.n * s.dim();
     map = ((mode * s.sets + set) * kModalities + modality) * s.n * s.n;
   }
-  int64_t set, mode, modality;
+  int64_t mode;
   int64_t queries, keys, values, gathered, map;  // where they begin
 };
 

@@ -1,7 +1,7 @@
 """An FGSE layer's work between its products as operators in C++, for CPUs: on request, and built where it is needed.
 
-Their source, `kernels.cpp`, is compiled by `torch.utils.cpp_extension` when they are first asked for, and found in
-PyTorch's cache of extensions afterwards. They compute what `mmcse.models.merged` and `mmcse.models.feedforward` do in
+Their source, `kernels.cpp`, is compiled by `torch.utils.cpp_extension` when they are first asked for, into PyTorch's
+cache, where they are found afterwards. They compute what `mmcse.models.merged` and `mmcse.models.feedforward` do in
 PyTorch's operators, in fewer passes over memory; other random bits are drawn for dropout.
 """
 
@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from mmcse.errors import one_line
 
-_SOURCE = Path(__file__).with_name("kernels.cpp")
+_NAME, _SOURCE = "mmcse_kernels", Path(__file__).with_name("kernels.cpp")
 _TYPES = (torch.float32, torch.bfloat16, torch.float64)
 _VECTORS = {
     "AVX512": ("-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma", "-mprefer-vector-width=512"),
@@ -56,14 +57,25 @@ def use(wanted: bool) -> bool:
 def _build() -> None:
     from torch.utils.cpp_extension import load  # takes a while to import
 
-    capability = torch.backends.cpu.get_cpu_capability()
-    log.warning("Operators in C++ (kernels=true) for %s: built now, unless they have been.", capability)
-    load(
-        f"mmcse_kernels_{capability.lower()}",
-        [str(_SOURCE)],
-        extra_cflags=["-O3", "-fopenmp", *_VECTORS.get(capability, ())],
-        is_python_module=False,
-    )
+    folder, flags = _folder(), _VECTORS.get(torch.backends.cpu.get_cpu_capability(), ())
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / f"{_NAME}.so").is_file():
+        log.warning("Building the operators in C++ that kernels=true asks for; once, in %s", folder)
+    with FileLock(folder / "mmcse.lock"):
+        (folder / "lock").unlink(missing_ok=True)  # PyTorch's own, left by a process that was killed, is waited for
+        load(
+            _NAME,
+            [str(_SOURCE)],
+            extra_cflags=["-O3", "-fopenmp", *flags],
+            build_directory=str(folder),
+            is_python_module=False,
+        )
+
+
+def _folder() -> Path:
+    """Where the library is, for this PyTorch and this kind of processor."""
+    capability = torch.backends.cpu.get_cpu_capability().lower()
+    return Path(torch.hub.get_dir()).parent / "mmcse" / f"{torch.__version__}-{capability}"
 
 
 def serve(x: Tensor) -> bool:
