@@ -1,8 +1,12 @@
 """Operators in C++: what PyTorch's operators give, dropout of its rate, and going on without a compiler."""
 
 import logging
+import os
+import shutil
 import subprocess
 import sys
+import sysconfig
+from pathlib import Path
 
 import pytest
 import torch
@@ -206,17 +210,48 @@ def test_they_serve_no_other_device_or_type(kernels_in_use):
     assert not kernels.serve(torch.ones(1, device="meta"))
 
 
-def test_where_they_cannot_be_built_training_goes_on(monkeypatch, caplog):
-    def fail(*args, **kwargs):
-        raise RuntimeError("Ninja is required to load C++ extensions (pip install ninja to get it)")
-
+@pytest.fixture
+def forgotten():
+    """What was built is not known."""
     kernels._build.cache_clear()
+    yield
+    kernels._build.cache_clear()
+    kernels.use(False)
+
+
+@pytest.mark.parametrize(
+    ("printed", "said"),
+    [
+        ("Ninja is required to load C++ extensions (pip install ninja to get it)", "Ninja is required"),
+        ("Error building\n[1/2] c++ -O3\nkernels.cpp:3:5: error: no such thing\n", "built: kernels.cpp:3:5: error: no"),
+    ],
+)
+def test_where_they_cannot_be_built_training_goes_on(forgotten, monkeypatch, caplog, printed, said):
+    def fail(*args, **kwargs):
+        raise RuntimeError(printed)
+
+    monkeypatch.setenv("CXX", sys.executable)  # any program that is there
     monkeypatch.setattr("torch.utils.cpp_extension.load", fail)
     with caplog.at_level(logging.WARNING):
         assert not kernels.use(True)
-    kernels._build.cache_clear()
-    assert "cannot be built: Ninja is required" in caplog.text
+    assert said in caplog.text
     assert not kernels.serve(torch.ones(1))
+
+
+def test_without_a_compiler_that_is_said(forgotten, monkeypatch, caplog):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    assert not kernels.use(True)
+    assert "there is no C++ compiler (no-such-compiler)" in caplog.text
+
+
+def test_ninja_is_found_though_the_environment_is_not_activated(forgotten, monkeypatch, tmp_path):
+    found = []
+    monkeypatch.setenv("CXX", sys.executable)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("torch.utils.cpp_extension.load", lambda *args, **kwargs: found.append(shutil.which("ninja")))
+    assert kernels.use(True)
+    assert found == [str(Path(sysconfig.get_path("scripts")) / "ninja")]
+    assert os.environ["PATH"] == str(tmp_path)
 
 
 def test_a_run_with_them_is_the_same_run_and_its_checkpoint_needs_none(kernels_in_use, smoke_bank, tmp_path):

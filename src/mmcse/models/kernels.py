@@ -6,6 +6,11 @@ PyTorch's operators, in fewer passes over memory; other random bits are drawn fo
 """
 
 import logging
+import os
+import shutil
+import sysconfig
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,7 +21,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from mmcse.errors import one_line
+from mmcse.errors import UserError, one_line
 
 _NAME, _SOURCE = "mmcse_kernels", Path(__file__).with_name("kernels.cpp")
 _TYPES = (torch.float32, torch.bfloat16, torch.float64)
@@ -49,7 +54,7 @@ def use(wanted: bool) -> bool:
             _build()
             _Switch.on = True
         except Exception as error:  # whatever a compiler, or PyTorch looking for one, may raise
-            log.warning("kernels=true is left out, for they cannot be built: %s", one_line(error))
+            log.warning("kernels=true is left out, for they cannot be built: %s", _reason(error))
     return _Switch.on
 
 
@@ -57,11 +62,13 @@ def use(wanted: bool) -> bool:
 def _build() -> None:
     from torch.utils.cpp_extension import load  # takes a while to import
 
+    if not shutil.which(compiler := os.environ.get("CXX", "c++")):
+        raise UserError(f"there is no C++ compiler ({compiler}).")
     folder, flags = _folder(), _VECTORS.get(torch.backends.cpu.get_cpu_capability(), ())
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / f"{_NAME}.so").is_file():
         log.warning("Building the operators in C++ that kernels=true asks for; once, in %s", folder)
-    with FileLock(folder / "mmcse.lock"):
+    with FileLock(folder / "mmcse.lock"), _scripts_on_path():
         (folder / "lock").unlink(missing_ok=True)  # PyTorch's own, left by a process that was killed, is waited for
         load(
             _NAME,
@@ -70,6 +77,22 @@ def _build() -> None:
             build_directory=str(folder),
             is_python_module=False,
         )
+
+
+@contextmanager
+def _scripts_on_path() -> Iterator[None]:
+    """Ninja is found where pip has put it, though the environment be not activated."""
+    path = os.environ.get("PATH", "")
+    os.environ["PATH"] = os.pathsep.join((sysconfig.get_path("scripts"), path))
+    try:
+        yield
+    finally:
+        os.environ["PATH"] = path
+
+
+def _reason(error: Exception) -> str:
+    """Why building failed: what the compiler found first, if it came so far."""
+    return next((line for line in str(error).splitlines() if "error:" in line), one_line(error))
 
 
 def _folder() -> Path:
