@@ -35,8 +35,13 @@ def training_memory(way: Way, precision: Precision, in_kernels: bool = False, *,
     Raises:
         UserError: the process failed, for want of memory for instance.
     """
-    order = {"way": way, "precision": precision, "sizes": asdict(sizes), "threads": torch.get_num_threads()}
-    order["in_kernels"] = in_kernels
+    order = {
+        "way": way,
+        "precision": precision,
+        "in_kernels": in_kernels,
+        "sizes": asdict(sizes),
+        "threads": torch.get_num_threads(),
+    }
     command = [sys.executable, "-m", __spec__.name, json.dumps(order)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:

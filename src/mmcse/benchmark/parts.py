@@ -114,19 +114,24 @@ _KERNEL_PAIRS = [
 ]
 
 
+def _ways() -> dict[str, tuple[Way, Precision, bool]]:
+    """All that are not compiled, by name: way, precision, and whether in C++; not in C++ where that cannot be built."""
+    ways: dict[str, tuple[Way, Precision, bool]] = {_name(way, p): (way, p, False) for p in PRECISIONS for way in WAYS}
+    if kernels.use(True):
+        ways |= {name: ("ours", p, True) for p, name in _IN_KERNELS.items()}
+    return ways
+
+
 def _training(scale: Scale) -> Comparison:
     sizes, batch = scale.sizes, random_batch(scale.sizes)
     steps = {
-        _name(way, precision): at_home(
+        name: at_home(
             way,
             training_step(build(way, sizes), batch, precision, sizes.micro_batch if way == "ours" else None),
+            in_kernels,
         )
-        for precision in PRECISIONS
-        for way in WAYS
+        for name, (way, precision, in_kernels) in _ways().items()
     }
-    for precision, name in _kernel_ways():
-        step = training_step(build("ours", sizes), batch, precision, sizes.micro_batch)
-        steps[name] = at_home("ours", step, in_kernels=True)
     if compiled := build_compiled(sizes):
         steps[_COMPILED] = at_home("ours", training_step(compiled, batch, "bfloat16", sizes.micro_batch))
     seconds = take_turns(steps, scale.repeats, scale.warm_up, settle=1)
@@ -142,17 +147,11 @@ def _inference(scale: Scale, videos: int) -> Comparison:
         passes = one_after_another([inference(network, b, precision) for b in batches], precision)
         return at_home(way, passes, in_kernels)
 
-    ways = {_name(way, p): through(way, networks[way], p) for p in PRECISIONS for way in WAYS}
-    ways |= {name: through("ours", networks["ours"], p, in_kernels=True) for p, name in _kernel_ways()}
+    ways = {name: through(way, networks[way], p, in_kernels) for name, (way, p, in_kernels) in _ways().items()}
     if compiled := build_compiled(scale.sizes):
         ways[_COMPILED] = through("ours", compiled, "bfloat16")
     seconds = take_turns(ways, scale.repeats, scale.warm_up, settle=1)
     return Comparison(f"inference, batch {videos}", seconds, _pairs(ways), scale.sizes.videos)
-
-
-def _kernel_ways() -> list[tuple[Precision, str]]:
-    """Ours with operators in C++, by precision; none where they cannot be built."""
-    return list(_IN_KERNELS.items()) if kernels.use(True) else []
 
 
 def _pairs(ways: Mapping[str, object]) -> list[tuple[str, str]]:
@@ -160,13 +159,11 @@ def _pairs(ways: Mapping[str, object]) -> list[tuple[str, str]]:
 
 
 def _memory(scale: Scale) -> Comparison:
-    ways: dict[str, tuple[Way, Precision, bool]] = {_name(way, p): (way, p, False) for p in PRECISIONS for way in WAYS}
-    ways |= {name: ("ours", p, True) for p, name in _kernel_ways()}
     costs = {
         name: [training_memory(*way, sizes=scale.sizes)["step"] for _ in range(scale.slow_repeats)]
-        for name, way in ways.items()
+        for name, way in _ways().items()
     }
-    return Comparison("peak memory of training, more than before", costs, _pairs(ways), unit="bytes")
+    return Comparison("peak memory of training, more than before", costs, _pairs(costs), unit="bytes")
 
 
 def _on_data(scale: Scale) -> Iterator[Comparison]:
@@ -224,12 +221,9 @@ def _evaluation(scale: Scale, bank: FeatureBank, files: Path) -> Comparison:
     sizes = replace(scale.sizes, widths=tuple(bank.dims.values()), num_classes=len(bank.classes))
     dataset, network = literal.LiteralDataset(files, len(bank.classes), maps=False), build("literal", sizes)
     ways = {_name("literal", "float32"): at_home("literal", lambda: literal.literal_evaluation(network, dataset))}
-    for precision in PRECISIONS:
-        tested = _tested(build("ours", sizes), bank, sizes.videos, precision)
-        ways[_name("ours", precision)] = at_home("ours", tested)
-    for precision, name in _kernel_ways():
-        tested = _tested(build("ours", sizes), bank, sizes.videos, precision)
-        ways[name] = at_home("ours", tested, in_kernels=True)
+    for name, (way, precision, in_kernels) in _ways().items():
+        if way == "ours":
+            ways[name] = at_home(way, _tested(build(way, sizes), bank, sizes.videos, precision), in_kernels)
     seconds = take_turns(ways, scale.slow_repeats, scale.warm_up)
     return Comparison("whole evaluation", seconds, _pairs(ways), scale.evaluated)
 

@@ -44,13 +44,18 @@ def keep_mask(x: Tensor, rate: float) -> Tensor:
 
 @opaque(lambda x, rate: torch.empty(x.shape, dtype=x.dtype))
 def _cpu_mask(x: Tensor, rate: float) -> Tensor:
-    bits = np.random.SFC64(int(torch.empty((), dtype=torch.int64).random_()))
+    bits = np.random.SFC64(draw_seed())
     words = bits.random_raw(-(-x.numel() // 8))  # of 64 bits: eight draws each
     draws = torch.from_numpy(words.view(np.uint8))[: x.numel()].view(x.shape)
     least, rest = divmod(rate * _LEVELS, 1)
     up = np.random.Generator(bits).random(x.shape[-2:], dtype=np.float32) < rest
     thresholds = torch.from_numpy(np.asarray(least + up, dtype=np.uint8))
     return torch.ge(draws, thresholds, out=torch.empty(x.shape, dtype=x.dtype))
+
+
+def draw_seed() -> int:
+    """A number by chance, from PyTorch's generator for CPUs, that another generator begins with."""
+    return int(torch.empty((), dtype=torch.int64).random_())
 
 
 def keep_scale(rate: float) -> float:

@@ -131,30 +131,38 @@ struct Shape {
   int64_t dim() const { return heads * e; }
 };
 
+template <typename T, typename C>
+inline void load_row(const T* __restrict from, int64_t length, C* __restrict to, C scale = 1) {
+  for (int64_t c = 0; c < length; ++c) to[c] = scale * widened(from[c]);
+}
+
+template <typename T, typename C>
+inline void store_row(const C* __restrict from, int64_t length, T* __restrict to, C scale = 1) {
+  for (int64_t c = 0; c < length; ++c) narrow(scale * from[c], to[c]);
+}
+
+constexpr int64_t kUsualHead = 16;  // a length that the compiler knows is faster
+
 // A head's tokens, `stride` numbers apart, times a number.
 template <typename T, typename C>
-inline void load(const T* __restrict from, int64_t stride, int64_t n, int64_t e, const Matrix<C>& to, C scale = 1) {
+inline void load(const T* from, int64_t stride, int64_t n, int64_t e, const Matrix<C>& to, C scale = 1) {
   for (int64_t i = 0; i < n; ++i) {
-    C* __restrict row = to.row(i);
-    const T* __restrict token = from + i * stride;
+    const T* token = from + i * stride;
     __builtin_prefetch(token + e);  // of the next head
-    if (e == 16)  // a length that the compiler knows
-      for (int64_t c = 0; c < 16; ++c) row[c] = scale * widened(token[c]);
+    if (e == kUsualHead)
+      load_row(token, kUsualHead, to.row(i), scale);
     else
-      for (int64_t c = 0; c < e; ++c) row[c] = scale * widened(token[c]);
+      load_row(token, e, to.row(i), scale);
   }
 }
 
 template <typename T, typename C>
-inline void store(const Matrix<C>& from, T* __restrict to, int64_t stride, int64_t n, int64_t e, C scale = 1) {
-  for (int64_t i = 0; i < n; ++i) {
-    const C* __restrict row = from.row(i);
-    T* __restrict token = to + i * stride;
-    if (e == 16)
-      for (int64_t c = 0; c < 16; ++c) narrow(scale * row[c], token[c]);
+inline void store(const Matrix<C>& from, T* to, int64_t stride, int64_t n, int64_t e, C scale = 1) {
+  for (int64_t i = 0; i < n; ++i)
+    if (e == kUsualHead)
+      store_row(from.row(i), kUsualHead, to + i * stride, scale);
     else
-      for (int64_t c = 0; c < e; ++c) narrow(scale * row[c], token[c]);
-  }
+      store_row(from.row(i), e, to + i * stride, scale);
 }
 
 template <typename C>
@@ -174,6 +182,18 @@ inline uint64_t mixed(uint64_t x) {  // that of SplitMix64
   x = (x ^ x >> 27) * 0x94d049bb133111ebULL;
   return x ^ x >> 31;
 }
+
+// What dropout drops, of elements by number.
+struct Draws {
+  Draws(double rate, uint64_t key)
+      : threshold(static_cast<uint32_t>(rate * 4294967296.0)),
+        first(static_cast<uint32_t>(key)),
+        second(static_cast<uint32_t>(key >> 32)) {}
+
+  bool drop(uint32_t number) const { return mixed(mixed(number ^ first) ^ second) < threshold; }
+
+  const uint32_t threshold, first, second;
+};
 
 // A head, and its weights before and after dropout, both (keys, queries).
 template <typename C>
@@ -203,14 +223,13 @@ struct Head {
 
  private:
   void drop(const Shape& s, double rate, uint64_t key_of_draws) {
-    const uint32_t threshold = static_cast<uint32_t>(rate * 4294967296.0);
-    const uint32_t first = static_cast<uint32_t>(key_of_draws), second = static_cast<uint32_t>(key_of_draws >> 32);
+    const Draws draws(rate, key_of_draws);
     for (int64_t j = 0; j < s.n; ++j) {
       const C* __restrict from = weights.row(j);
       C* __restrict to = kept.row(j);
       const uint32_t number = static_cast<uint32_t>(j * s.n);
       for (int64_t i = 0; i < weights.width; ++i)
-        to[i] = mixed(mixed((number + static_cast<uint32_t>(i)) ^ first) ^ second) < threshold ? C(0) : from[i];
+        to[i] = draws.drop(number + static_cast<uint32_t>(i)) ? C(0) : from[i];
     }
   }
 };
@@ -359,16 +378,6 @@ void attend_backward(const Tensor& product, int64_t dim, int64_t heads, double r
 
 // What LGSF computes between products, in passes over the tokens of a modality of a video: T times K of them.
 
-template <typename T, typename C>
-inline void load_row(const T* __restrict from, int64_t length, C* __restrict to) {
-  for (int64_t c = 0; c < length; ++c) to[c] = widened(from[c]);
-}
-
-template <typename T, typename C>
-inline void store_row(const C* __restrict from, int64_t length, T* __restrict to, C scale = 1) {
-  for (int64_t c = 0; c < length; ++c) narrow(scale * from[c], to[c]);
-}
-
 // The sum of a vector's numbers, by halves.
 template <int64_t bytes = kVectorBytes, typename C>
 inline C total_at(const C* numbers) {
@@ -479,7 +488,7 @@ class Mode {
     }
   }
 
-  C relate(int64_t k) {  // gives the relevance
+  void relate(int64_t k) {
     V square = {}, product = {};
     for (int64_t v = 0; v < segment.vectors; ++v) {
       V& x = segment.at(0, v);
@@ -489,8 +498,10 @@ class Mode {
     }
     norm_ = at_least(std::sqrt(total<C>(square)));
     cosine_ = total<C>(product) / norm_;
-    return relevance_ = 1 / (1 + std::exp(-cosine_));
+    relevance_ = 1 / (1 + std::exp(-cosine_));
   }
+
+  C relevance() const { return relevance_; }
 
   void relate_backward(int64_t k, const Matrix<C>& given) {
     V along = {};
@@ -533,40 +544,68 @@ inline void load_sum(const T* __restrict a, const T* __restrict b, int64_t lengt
   for (int64_t c = 0; c < length; ++c) to[c] = widened(a[c]) + widened(b[c]);
 }
 
-// carried + relevance 1 * shared 1 + relevance 2 * shared 2; the modes' segments are first and joint + second.
-Tensor fuse(const Tensor& carried, const Tensor& first, const Tensor& joint, const Tensor& second,
-            const Tensor& video_1, const Tensor& video_2, const Tensor& shared_1, const Tensor& shared_2) {
-  const Tokens all(first);
-  const int64_t of_carried = stride_of(carried), of_joint = stride_of(joint), dim = all.dim;
-  const Tensor fused = at::empty(first.sizes(), first.options());
-  AT_DISPATCH_FLOATING_TYPES_AND(at::kBFloat16, first.scalar_type(), "fuse", [&] {
-    using C = typename Accurate<scalar_t>::type;
-    const auto data = [](const Tensor& tensor) { return tensor.const_data_ptr<scalar_t>(); };
-    const scalar_t *a = data(first), *b = data(second), *q = data(joint), *c = data(carried);
-    const scalar_t *v1 = data(video_1), *v2 = data(video_2), *p1 = data(shared_1), *p2 = data(shared_2);
-    scalar_t* to = fused.mutable_data_ptr<scalar_t>();
+// What the fusion and its gradient read, token by token; the modes' segments are first and joint + second.
+template <typename T>
+struct Fusion {
+  using C = typename Accurate<T>::type;
+
+  Fusion(const Tensor& first, const Tensor& joint, const Tensor& second, const Tensor& video_1, const Tensor& video_2,
+         const Tensor& shared_1, const Tensor& shared_2)
+      : all(first), of_joint(stride_of(joint)), first(read(first)), joint(read(joint)), second(read(second)),
+        videos{read(video_1), read(video_2)}, shares{read(shared_1), read(shared_2)} {}
+
+  static const T* read(const Tensor& tensor) { return tensor.const_data_ptr<T>(); }
+
+  // Calls at_token(token, k, intra, cross, a row to use), and after_modality(where its features begin, intra, cross).
+  template <typename AtToken, typename AfterModality>
+  void pass(const AtToken& at_token, const AfterModality& after_modality) const {
     all.for_each_modality([&](int64_t begin, int64_t end) {
       Mode<C> intra(all), cross(all);
-      const Matrix<C> sum(1, dim);
+      const Matrix<C> row(1, all.dim);
       for (int64_t number = begin; number < end; ++number) {
-        const int64_t feature = number * all.classes * dim;
-        intra.begin(v1 + feature, p1 + feature);
-        cross.begin(v2 + feature, p2 + feature);
+        const int64_t feature = number * all.classes * all.dim;
+        intra.begin(videos[0] + feature, shares[0] + feature);
+        cross.begin(videos[1] + feature, shares[1] + feature);
         for (int64_t t = 0; t < all.segments; ++t)
           for (int64_t k = 0; k < all.classes; ++k) {
             const int64_t token = all.token(number, t, k);
-            fetch_ahead(q + token * of_joint, of_joint, dim);
-            fetch_ahead(c + token * of_carried, of_carried, dim);
-            load_row(a + token * dim, dim, intra.segment.data);
-            load_sum(q + token * of_joint, b + token * dim, dim, cross.segment.data);
-            load_row(c + token * of_carried, dim, sum.data);
-            const C relevance_1 = intra.relate(k), relevance_2 = cross.relate(k);
-            for (int64_t v = 0; v < sum.vectors; ++v)
-              sum.at(0, v) += relevance_1 * intra.shared.at(k, v) + relevance_2 * cross.shared.at(k, v);
-            store_row(sum.data, dim, to + token * dim);
+            fetch_ahead(joint + token * of_joint, of_joint, all.dim);
+            load_row(first + token * all.dim, all.dim, intra.segment.data);
+            load_sum(joint + token * of_joint, second + token * all.dim, all.dim, cross.segment.data);
+            intra.relate(k);
+            cross.relate(k);
+            at_token(token, k, intra, cross, row);
           }
+        after_modality(feature, intra, cross);
       }
     });
+  }
+
+  const Tokens all;
+  const int64_t of_joint;
+  const T *const first, *const joint, *const second;
+  const T* const videos[kModes];
+  const T* const shares[kModes];
+};
+
+// carried + relevance 1 * shared 1 + relevance 2 * shared 2.
+Tensor fuse(const Tensor& carried, const Tensor& first, const Tensor& joint, const Tensor& second,
+            const Tensor& video_1, const Tensor& video_2, const Tensor& shared_1, const Tensor& shared_2) {
+  const int64_t of_carried = stride_of(carried), dim = first.size(4);
+  const Tensor fused = at::empty(first.sizes(), first.options());
+  AT_DISPATCH_FLOATING_TYPES_AND(at::kBFloat16, first.scalar_type(), "fuse", [&] {
+    const Fusion<scalar_t> fusion(first, joint, second, video_1, video_2, shared_1, shared_2);
+    const scalar_t* from = fusion.read(carried);
+    scalar_t* to = fused.mutable_data_ptr<scalar_t>();
+    fusion.pass(
+        [&](int64_t token, int64_t k, const auto& intra, const auto& cross, const auto& sum) {
+          fetch_ahead(from + token * of_carried, of_carried, dim);
+          load_row(from + token * of_carried, dim, sum.data);
+          for (int64_t v = 0; v < sum.vectors; ++v)
+            sum.at(0, v) += intra.relevance() * intra.shared.at(k, v) + cross.relevance() * cross.shared.at(k, v);
+          store_row(sum.data, dim, to + token * dim);
+        },
+        [](int64_t, const auto&, const auto&) {});
   });
   return fused;
 }
@@ -575,45 +614,29 @@ Tensor fuse(const Tensor& carried, const Tensor& first, const Tensor& joint, con
 std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> fuse_backward(
     const Tensor& given, const Tensor& first, const Tensor& joint, const Tensor& second, const Tensor& video_1,
     const Tensor& video_2, const Tensor& shared_1, const Tensor& shared_2) {
-  const Tokens all(first);
-  const int64_t of_joint = stride_of(joint), dim = all.dim;
+  const int64_t dim = first.size(4);
   const Tensor of_first = at::empty_like(first), of_second = at::empty_like(second);
   const Tensor of_video_1 = at::empty_like(video_1), of_video_2 = at::empty_like(video_2);
   const Tensor of_shared_1 = at::empty_like(shared_1), of_shared_2 = at::empty_like(shared_2);
   AT_DISPATCH_FLOATING_TYPES_AND(at::kBFloat16, first.scalar_type(), "fuse_backward", [&] {
-    using C = typename Accurate<scalar_t>::type;
-    const auto data = [](const Tensor& tensor) { return tensor.const_data_ptr<scalar_t>(); };
+    const Fusion<scalar_t> fusion(first, joint, second, video_1, video_2, shared_1, shared_2);
     const auto place = [](const Tensor& tensor) { return tensor.mutable_data_ptr<scalar_t>(); };
-    const scalar_t *a = data(first), *b = data(second), *q = data(joint), *g = data(given);
-    const scalar_t *v1 = data(video_1), *v2 = data(video_2), *p1 = data(shared_1), *p2 = data(shared_2);
-    scalar_t *to_a = place(of_first), *to_b = place(of_second);
-    scalar_t *to_v1 = place(of_video_1), *to_v2 = place(of_video_2);
-    scalar_t *to_p1 = place(of_shared_1), *to_p2 = place(of_shared_2);
-    all.for_each_modality([&](int64_t begin, int64_t end) {
-      Mode<C> intra(all), cross(all);
-      const Matrix<C> gradient(1, dim);
-      for (int64_t number = begin; number < end; ++number) {
-        const int64_t feature = number * all.classes * dim;
-        intra.begin(v1 + feature, p1 + feature);
-        cross.begin(v2 + feature, p2 + feature);
-        for (int64_t t = 0; t < all.segments; ++t)
-          for (int64_t k = 0; k < all.classes; ++k) {
-            const int64_t token = all.token(number, t, k);
-            fetch_ahead(q + token * of_joint, of_joint, dim);
-            load_row(g + token * dim, dim, gradient.data);
-            load_row(a + token * dim, dim, intra.segment.data);
-            load_sum(q + token * of_joint, b + token * dim, dim, cross.segment.data);
-            intra.relate(k);
-            cross.relate(k);
-            intra.relate_backward(k, gradient);
-            cross.relate_backward(k, gradient);
-            store_row(intra.of_segment.data, dim, to_a + token * dim);
-            store_row(cross.of_segment.data, dim, to_b + token * dim);
-          }
-        intra.end(to_v1 + feature, to_p1 + feature);
-        cross.end(to_v2 + feature, to_p2 + feature);
-      }
-    });
+    const scalar_t* from = fusion.read(given);
+    scalar_t *to_first = place(of_first), *to_second = place(of_second);
+    scalar_t *to_video_1 = place(of_video_1), *to_video_2 = place(of_video_2);
+    scalar_t *to_shared_1 = place(of_shared_1), *to_shared_2 = place(of_shared_2);
+    fusion.pass(
+        [&](int64_t token, int64_t k, auto& intra, auto& cross, const auto& gradient) {
+          load_row(from + token * dim, dim, gradient.data);
+          intra.relate_backward(k, gradient);
+          cross.relate_backward(k, gradient);
+          store_row(intra.of_segment.data, dim, to_first + token * dim);
+          store_row(cross.of_segment.data, dim, to_second + token * dim);
+        },
+        [&](int64_t feature, auto& intra, auto& cross) {
+          intra.end(to_video_1 + feature, to_shared_1 + feature);
+          cross.end(to_video_2 + feature, to_shared_2 + feature);
+        });
   });
   return {of_first, of_second, of_video_1, of_video_2, of_shared_1, of_shared_2};
 }
@@ -621,22 +644,19 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> fuse_backward(
 // ReLU and dropout, without the factor of dropout.
 Tensor relu_drop(const Tensor& x, double rate, int64_t seed) {
   const Tensor out = at::empty_like(x);
-  const uint32_t threshold = static_cast<uint32_t>(rate * 4294967296.0);
   constexpr int64_t kRun = 4096;  // elements that share a key of draws
   AT_DISPATCH_FLOATING_TYPES_AND(at::kBFloat16, x.scalar_type(), "relu_drop", [&] {
     const scalar_t* from = x.const_data_ptr<scalar_t>();
     scalar_t* to = out.mutable_data_ptr<scalar_t>();
     at::parallel_for(0, (x.numel() + kRun - 1) / kRun, 4, [&](int64_t begin, int64_t end) {
       for (int64_t run = begin; run < end; ++run) {
-        const uint64_t key = mixed(static_cast<uint64_t>(seed) + static_cast<uint64_t>(run));
-        const uint32_t first = static_cast<uint32_t>(key), second = static_cast<uint32_t>(key >> 32);
+        const Draws draws(rate, mixed(static_cast<uint64_t>(seed) + static_cast<uint64_t>(run)));
         const scalar_t* __restrict a = from + run * kRun;
         scalar_t* __restrict b = to + run * kRun;
         const int64_t length = std::min(kRun, x.numel() - run * kRun);
         for (int64_t i = 0; i < length; ++i) {
           const auto value = widened(a[i]);
-          const bool dropped = mixed(mixed(static_cast<uint32_t>(i) ^ first) ^ second) < threshold;
-          narrow(dropped || value <= 0 ? value * 0 : value, b[i]);
+          narrow(draws.drop(static_cast<uint32_t>(i)) || value <= 0 ? value * 0 : value, b[i]);
         }
       }
     });

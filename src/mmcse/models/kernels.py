@@ -22,6 +22,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from mmcse.errors import UserError, one_line
+from mmcse.models.dropout import draw_seed
 
 _NAME, _SOURCE = "mmcse_kernels", Path(__file__).with_name("kernels.cpp")
 _TYPES = (torch.float32, torch.bfloat16, torch.float64)
@@ -120,20 +121,16 @@ def relu_mean(x: Tensor) -> Tensor:
 
 
 def fuse(
-    carried: Tensor, segment_1: Tensor, joint_q: Tensor, gathered_2: Tensor, videos: list[Tensor], shares: list[Tensor]
+    carried: Tensor, segment_1: Tensor, joint_q: Tensor, joint_a: Tensor, videos: list[Tensor], shares: list[Tensor]
 ) -> Tensor:
     """As `mmcse.models.merged.fuse`."""
-    dense = (tensor.contiguous() for tensor in (gathered_2, *videos, *shares))
+    dense = (tensor.contiguous() for tensor in (joint_a, *videos, *shares))
     return _Fuse.apply(carried, segment_1.contiguous(), joint_q, *dense)  # type: ignore[return-value]
 
 
 def relu_dropped(x: Tensor, rate: float) -> Tensor:
     """ReLU and dropout, without its scale and without a gradient."""
-    return torch.ops.mmcse_kernels.relu_drop(x.contiguous(), rate, _seed())
-
-
-def _seed() -> int:
-    return int(torch.empty((), dtype=torch.int64).random_())
+    return torch.ops.mmcse_kernels.relu_drop(x.contiguous(), rate, draw_seed())
 
 
 class _Attend(Function):
@@ -142,7 +139,7 @@ class _Attend(Function):
         ctx: Any, product: Tensor, dim: int, num_heads: int, rate: float, need_maps: bool
     ) -> tuple[Tensor, ...]:
         ctx.save_for_backward(product)
-        ctx.arguments, ctx.need_maps = (dim, num_heads, rate, _seed() if rate else 0), need_maps
+        ctx.arguments, ctx.need_maps = (dim, num_heads, rate, draw_seed() if rate else 0), need_maps
         intra, cross, maps = torch.ops.mmcse_kernels.attend(product, *ctx.arguments, need_maps)
         return intra, cross, *product[..., 6 * dim :].split(dim, dim=-1), maps
 
