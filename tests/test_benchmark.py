@@ -110,6 +110,8 @@ def test_costs_are_counted_by_part():
         ("aten::gelu", REST),
         ("aten::linalg_vector_norm", REST),
         ("aten::_to_copy", "copies"),
+        ("mmcse_kernels::attend_backward", "attention products"),
+        ("mmcse_kernels::fuse", REST),
     ],
 )
 def test_operations_belong_to_parts(operation, part):

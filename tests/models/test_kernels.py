@@ -12,6 +12,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from torch.utils.flop_counter import FlopCounterMode
 
 import tiny
 from mmcse.configuration import compose_config
@@ -202,6 +203,20 @@ def test_training_keeps_no_attention_weights(kernels_in_use):
     assert largest() < weights / 2
     kernels.use(False)
     assert largest() >= weights
+
+
+def test_what_attention_multiplies_is_counted(kernels_in_use):
+    def counted(attend):
+        product = torch.randn(2, 3, 2, 5, 8 * 16, requires_grad=True)
+        with FlopCounterMode(display=False) as forward:
+            gathered, *_ = attend(product, 16, 4, 0.0, False)
+        with FlopCounterMode(display=False) as backward:
+            torch.autograd.grad(gathered.sum(), product)
+        return forward.get_total_flops(), backward.get_total_flops()
+
+    (mine, my_gradient), (theirs, their_gradient) = counted(kernels.attend), counted(merged.attend)
+    assert mine == theirs > 0
+    assert my_gradient == their_gradient * 5 / 4  # scores are computed anew
 
 
 def test_they_serve_no_other_device_or_type(kernels_in_use):

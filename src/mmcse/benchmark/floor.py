@@ -17,14 +17,21 @@ from torch.utils.flop_counter import flop_registry
 OPTIMISER, REST = "optimiser", "elementwise, sums and norms"
 _OPERATIONS: Mapping[str, tuple[str, ...]] = {
     "matrix products": ("addmm", "mm", "linear", "convolution", "convolution_backward"),
-    "attention products": ("bmm", "baddbmm", "scaled_dot_product_flash_attention_for_cpu"),
+    "attention products": (
+        "bmm",
+        "baddbmm",
+        "scaled_dot_product_flash_attention_for_cpu",
+        "attend",
+        "attend_backward",
+    ),
     "softmax": ("softmax", "softmax_backward_data", "exp_"),
     "dropout masks": ("random_", "bernoulli_", "ge", "native_dropout", "native_dropout_backward"),
     "copies": ("copy_", "to_copy", "clone", "cat", "stack", "flip", "fill_", "zero_"),
 }
-"""Parts of a step and the operations of PyTorch they consist of, without what stands before and after their names."""
+"""Parts of a step and the operations they consist of, without what stands before and after their names."""
 PARTS = (*_OPERATIONS, OPTIMISER, REST)
-_BEFORE = ("aten::", "_", "mkldnn_", "log_", "native_batch_")
+_LIBRARIES = ("aten::", "mmcse_kernels::")
+_BEFORE = (*_LIBRARIES, "_", "mkldnn_", "log_", "native_batch_")
 
 
 @dataclass(frozen=True)
@@ -40,7 +47,7 @@ class PartCost:
 
 
 def part_of(operation: str) -> str:
-    """The part that an operation (`aten::name`) belongs to, outside the optimiser."""
+    """The part that an operation (`library::name`) belongs to, outside the optimiser."""
     name = operation
     for before in _BEFORE:
         name = name.removeprefix(before)
@@ -111,7 +118,7 @@ def profile_step(step: Callable[[], object], repeats: int) -> dict[str, Any]:
         profiled = (time.perf_counter() - start) / repeats
     seconds: Counter[str] = Counter()
     for event in profiler.events() or ():
-        if event.name.startswith("aten::"):
+        if event.name.startswith(_LIBRARIES):
             seconds[_part_of_event(event)] += event.self_cpu_time_total / repeats / 1e6
     parts = [PartCost(part, costs.multiply_adds[part], costs.bytes[part], seconds[part]) for part in PARTS]
     return {"parts": parts, "outside": profiled - seconds.total()}
@@ -123,7 +130,7 @@ def _part_of_event(event: FunctionEvent) -> str:
     while ancestor is not None:
         if ancestor.name.startswith("Optimizer.step"):
             return OPTIMISER
-        if ancestor.name.startswith("aten::") and (named := part_of(ancestor.name)) != REST:
+        if ancestor.name.startswith(_LIBRARIES) and (named := part_of(ancestor.name)) != REST:
             part = named
         ancestor = ancestor.cpu_parent
     return part

@@ -114,14 +114,15 @@ def _ratios(results: Results) -> Iterator[str]:
         f"rows, the better of MKL and oneDNN), {rates['copy'] / 1e9:.1f} GB a second read and written by a copy. The "
         "floor of a part is what its multiply-adds take at the one rate or what its bytes take at the other, whichever "
         "is more; a part can be below it where its tensors stay in the cache. `outside` is Python, and handing "
-        "operations out."
+        "operations out. In kernels, softmax and the dropout of attention are among its products, and those count what "
+        "the gradient computes anew; LGSF and ReLU with dropout are among what is elementwise."
     )
-    for precision, floor in results["floor"].items():
-        yield _floor_table(precision, floor, rates, Quartiles.of(step["costs"][f"ours, {precision}"]).median)
+    for way, floor in results["floor"].items():
+        yield _floor_table(way, floor, rates, Quartiles.of(step["costs"][way]).median)
 
 
-def _floor_table(precision: str, floor: Results, rates: Results, median: float) -> str:
-    rows, needed = [], 0.0
+def _floor_table(way: str, floor: Results, rates: Results, median: float) -> str:
+    precision, rows, needed = floor["precision"], [], 0.0
     for part in floor["parts"]:
         least = max(part["multiply_adds"] / rates[precision], part["bytes"] / rates["copy"])
         needed += least
@@ -138,7 +139,7 @@ def _floor_table(precision: str, floor: Results, rates: Results, median: float) 
     total = sum(part["multiply_adds"] for part in floor["parts"])
     share = total / median / rates[precision]
     return (
-        f"{precision}: a step takes {_seconds(median)} and computes {total / 1e9:.1f} G multiply-adds, "
+        f"{way[0].upper()}{way[1:]}: a step takes {_seconds(median)} and computes {total / 1e9:.1f} G multiply-adds, "
         f"{100 * share:.0f} % of the machine's rate; the floors of its parts add up to {_seconds(needed)}.\n\n"
         + markdown_table(["part", "multiply-adds (G)", "bytes", "floor", "profiled", "gap"], rows)
     )

@@ -5,8 +5,9 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import torch
@@ -14,6 +15,7 @@ from hydra.utils import instantiate
 from torch import nn
 
 from mmcse.application import quieten_lightning
+from mmcse.benchmark.floor import profile_step
 from mmcse.benchmark.memory import training_memory
 from mmcse.benchmark.timing import take_turns
 from mmcse.benchmark.ways import (
@@ -112,6 +114,17 @@ _IN_KERNELS: dict[Precision, str] = {p: f"{_name('ours', p)}, kernels" for p in 
 _KERNEL_PAIRS = [
     (slow, way) for p, way in _IN_KERNELS.items() for slow in (_name("literal", "float32"), _name("ours", p))
 ]
+
+
+def floors(scale: Scale) -> dict[str, dict[str, Any]]:
+    """What a training step has to compute and to pass (`profile_step`), and its precision, for each of our ways."""
+    batch, floors = random_batch(scale.sizes), {}
+    for name, (way, precision, in_kernels) in _ways().items():
+        if way == "ours":
+            step = training_step(build(way, scale.sizes), batch, precision, scale.sizes.micro_batch)
+            floor = profile_step(at_home(way, step, in_kernels), scale.slow_repeats)
+            floors[name] = {**floor, "parts": [asdict(part) for part in floor["parts"]], "precision": precision}
+    return floors
 
 
 def _ways() -> dict[str, tuple[Way, Precision, bool]]:

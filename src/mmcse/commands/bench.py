@@ -67,24 +67,18 @@ def run(arguments: argparse.Namespace) -> int:
 def _ratios(arguments: argparse.Namespace) -> Mapping[str, Any]:
     from dataclasses import asdict
 
-    from mmcse.benchmark.floor import profile_step
     from mmcse.benchmark.machine import rates
-    from mmcse.benchmark.parts import QUICK, Scale, comparisons
-    from mmcse.benchmark.ways import PRECISIONS, at_home, build, largest_difference, random_batch, training_step
+    from mmcse.benchmark.parts import QUICK, Scale, comparisons, floors
+    from mmcse.benchmark.ways import largest_difference
 
     scale = QUICK if arguments.quick else Scale()
-    sizes = scale.sizes
     measured = [asdict(c) for name, measure in comparisons(scale) for c in _announced(name, measure)]
-    step = {
-        p: at_home("ours", training_step(build("ours", sizes), random_batch(sizes), p, sizes.micro_batch))
-        for p in PRECISIONS
-    }
     return {
         "scale": asdict(scale),
         "comparisons": measured,
-        "difference": largest_difference(sizes),
+        "difference": largest_difference(scale.sizes),
         "rates": _announced("rates of the machine", lambda: rates(scale.matrix, scale.repeats)),
-        "floor": _announced("floor", lambda: {p: _plain(profile_step(s, scale.slow_repeats)) for p, s in step.items()}),
+        "floor": _announced("floor", lambda: floors(scale)),
     }
 
 
@@ -158,9 +152,3 @@ _MEASURE: Mapping[str, Callable[[argparse.Namespace], Mapping[str, Any]]] = {
 def _announced(name: str, measure: Callable[[], Any]) -> Any:
     print(f"measuring: {name}", file=sys.stderr, flush=True)
     return measure()
-
-
-def _plain(floor: Mapping[str, Any]) -> dict[str, Any]:
-    from dataclasses import asdict
-
-    return {"parts": [asdict(part) for part in floor["parts"]], "outside": floor["outside"]}

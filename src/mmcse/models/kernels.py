@@ -9,9 +9,10 @@ import logging
 import os
 import shutil
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from filelock import FileLock
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
+from torch.utils.flop_counter import flop_registry, register_flop_formula
 
 from mmcse.errors import UserError, one_line
 from mmcse.models.dropout import draw_seed
@@ -78,6 +80,23 @@ def _build() -> None:
             build_directory=str(folder),
             is_python_module=False,
         )
+    _count_operations()
+
+
+def _count_operations() -> None:
+    """Tell PyTorch's counter of operations (`FlopCounterMode`) what attention multiplies."""
+
+    def formula(num_products: int) -> Callable[..., int]:
+        def count(product: Sequence[int], dim: int, *args: Any, **kwargs: Any) -> int:
+            *sets, n, _ = product
+            return 2 * 2 * num_products * prod(sets) * n * n * dim  # of both modes
+
+        return count
+
+    operators = torch.ops.mmcse_kernels
+    for operator, num_products in ((operators.attend, 2), (operators.attend_backward, 5)):
+        if operator not in flop_registry:
+            register_flop_formula(operator)(formula(num_products))
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from mmcse.files import write_json
 RECORD_FORMAT = 1
 RECORD_FILE = "result.json"
 
+_CPUINFO = Path("/proc/cpuinfo")
 _PACKAGES = ("torch", "lightning", "hydra-core", "omegaconf", "torchmetrics", "numpy")
 
 
@@ -70,14 +71,13 @@ def environment() -> dict[str, Any]:
 
 
 def processor_name() -> str:
-    """The processor, as the system calls it."""
-    cpuinfo = Path("/proc/cpuinfo")
-    names = (
-        [line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
-        if cpuinfo.is_file()
-        else []
-    )
-    return names[0] if names else platform.processor() or platform.machine()
+    """The processor, as the system calls it: on Linux with its family and model, for rented machines hide its name."""
+    lines = _CPUINFO.read_text().splitlines() if _CPUINFO.is_file() else []
+    fields = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    if "model name" not in fields:
+        return platform.processor() or platform.machine()
+    numbers = [f"{name.split()[-1]} {fields[name]}" for name in ("cpu family", "model") if name in fields]
+    return fields["model name"] + (f" ({', '.join(numbers)})" if numbers else "")
 
 
 def peak_memory() -> int:
