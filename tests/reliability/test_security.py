@@ -40,7 +40,7 @@ TARGETS = (
     "torch.nn.modules.module.os.system", "torch.optim.optimizer.functools.partial", "torch.optim.optimizer.partial",
     "lightning.pytorch.cli.LightningCLI", "lightning.pytorch.utilities.model_helpers.os.system",
     "lightning.fabric.utilities.cloud_io._load", "lightning.pytorch.loggers.wandb.os.remove",
-    "mmcse.configuration.import_module", "mmcse.train.instantiate", "mmcse.evaluate.instantiate",
+    "mmcse.configuration.calls.import_module", "mmcse.train.instantiate", "mmcse.evaluate.instantiate",
     "mmcse.data.bank.shutil.rmtree", "mmcse.data.bank.FileLock", "mmcse.data.npy.os.system", "mmcse.data.npy.os",
     "mmcse.data.prepare.ThreadPoolExecutor", "mmcse.runs.folder.forget", "mmcse.files.atomic_write",
     "mmcse.models.reference.__builtins__", "mmcse.data", "mmcse", ".", "..os.system", "mmcse.data..os", "os", "a b.c",

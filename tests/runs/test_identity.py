@@ -5,7 +5,7 @@ from omegaconf import OmegaConf
 
 import tiny
 from mmcse.configuration import compose_config
-from mmcse.errors import MissingFileError, UserError
+from mmcse.errors import MissingFileError
 from mmcse.runs.collect import result_of
 from mmcse.runs.identity import FILES, NEWER, file_digests, identifying, run_identity
 from runs_made_up import record
@@ -44,14 +44,6 @@ def test_the_identities_of_recorded_runs_stay():
     for name, identity in recorded.items():
         config = OmegaConf.to_container(compose_config("train", [f"experiment=baselines/{name}"]), resolve=True)
         assert run_identity(config, WORLD_0) == identity
-
-
-def test_a_file_that_an_experiment_asks_for_is_part_of_it_and_of_no_run():
-    shipped = OmegaConf.to_container(compose_config("train", ["model=leap", "model.label_embeddings=???"]))
-    assert identifying(shipped)["files"] == {"model.label_embeddings": "???"}
-    assert "files" not in identifying(plain("model=leap"))  # and so departs from it in a table
-    with pytest.raises(UserError, match=r"not given: add model\.label_embeddings=FILE"):
-        file_digests(shipped)
 
 
 def test_files_count_by_what_is_in_them(tmp_path):

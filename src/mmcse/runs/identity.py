@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from omegaconf import MISSING
-
 from mmcse.errors import MissingFileError, UserError
 
 FILES = ("objective.noise_ratios", "data.label_changes", "data.segment_labels", "model.label_embeddings")
@@ -92,8 +90,6 @@ def identifying(config: dict[str, Any]) -> dict[str, Any]:
     kept, order = _without(config), config.get("data", {}).get("seed")
     if order not in (None, config.get("seed")):  # the videos come in the order of another seed than the run's
         kept["data"]["seed"] = order
-    if asked_for := {key: file for key, file in _named_files(config).items() if file == MISSING}:
-        kept["files"] = asked_for  # of an experiment as it is shipped: a run that goes without them departs from it
     return kept
 
 
@@ -102,7 +98,7 @@ def file_digests(config: dict[str, Any]) -> dict[str, str]:
 
     Raises:
         MissingFileError: one of them does not exist.
-        UserError: one of them cannot be read, or has to be given and was not.
+        UserError: one of them cannot be read.
     """
     return {key: _digest(Path(file), key) for key, file in _named_files(config).items()}
 
@@ -119,8 +115,6 @@ def _named_files(config: dict[str, Any]) -> dict[str, str]:
 
 
 def _digest(place: Path, key: str) -> str:
-    if str(place) == MISSING:
-        raise UserError(f"{key} has no default and was not given: add {key}=FILE.")
     if not place.exists():
         raise MissingFileError(f"There is no file {place}, which {key} names.")
     files = sorted(file for file in place.rglob("*") if file.is_file()) if place.is_dir() else [place]
