@@ -87,7 +87,6 @@ def train(config: DictConfig) -> Run:
         config = run_stages(config, train)
     if config.threads:
         torch.set_num_threads(config.threads)
-    kernels.use(config.kernels)
     L.seed_everything(config.seed, workers=True, verbose=False)
     datamodule: AVVPDataModule = instantiate(config.data)
     if config.evaluation.select_on_test:
@@ -102,6 +101,7 @@ def train(config: DictConfig) -> Run:
         elif previous := finished(folder, identity):
             log.warning("This run has finished before; nothing to do (run.force=true repeats it): %s", folder)
             return Run(folder, previous)
+        kernels.use(config.kernels)
         bank = datamodule.bank
         record: dict[str, Any] = {
             "name": config.run.name,

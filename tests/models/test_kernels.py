@@ -23,7 +23,8 @@ from mmcse.train import train
 
 TOLERANCES = {torch.float64: 1e-12, torch.float32: 2e-5, torch.bfloat16: 2**-7}
 """Of the largest number there is: results are rounded once, to their type."""
-sizes = st.integers(1, 3), st.integers(1, 4), st.integers(1, 12), st.integers(1, 3), st.sampled_from([1, 3, 8, 16, 17])
+sizes = st.integers(1, 3), st.integers(1, 4), st.integers(1, 40), st.integers(1, 3), st.sampled_from([1, 3, 8, 16, 17])
+"""B, T, K, H and e: less than a vector, and more."""
 
 
 def gradients(outs, inputs, seed=0):
@@ -121,8 +122,9 @@ def test_attention_weights_are_dropped_at_the_rate_and_the_gradient_knows_which(
     assert torch.allclose(kept, kept.round())
     deviation = (rate * (1 - rate) / kept.numel()) ** 0.5
     assert abs(float(kept.mean()) - (1 - rate)) < 4 * deviation
-    for axis in range(kept.ndim):  # independent of what stands beside it
-        a, b = kept.narrow(axis, 0, kept.shape[axis] - 1), kept.narrow(axis, 1, kept.shape[axis] - 1)
+    for axis, distance in [(axis, 1) for axis in range(kept.ndim)] + [(-1, 8), (-1, 16)]:  # independent of each other
+        size = kept.shape[axis] - distance
+        a, b = kept.narrow(axis, 0, size), kept.narrow(axis, distance, size)
         together = float((a * b).mean())
         assert abs(together - (1 - rate) ** 2) < 6 * (0.25 / a.numel()) ** 0.5
     product = torch.randn(1, 2, 2, 4, 8 * dim, dtype=torch.float64, requires_grad=True)
@@ -165,6 +167,15 @@ def test_the_gradient_of_a_feed_forward_part_knows_what_was_dropped(kernels_in_u
     weight = (part[3].weight * 2) @ (used[:, :, None] * part[0].weight)  # (30, 6, 6)
     expected = (weight @ x[:, :, None]).sum(dim=(1, 2))
     assert_equal(gradients([out.sum(dim=-1)], x), gradients([expected], x))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("capability", ["avx2", "default"])
+def test_processors_of_shorter_vectors_compute_the_same(kernels_in_use, capability):
+    environment = {**os.environ, "ATEN_CPU_CAPABILITY": capability}
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__, "-k", "operators or dropped"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout
 
 
 def test_threads_change_nothing(kernels_in_use):
@@ -274,7 +285,6 @@ def test_a_run_with_them_is_the_same_run_and_its_checkpoint_needs_none(kernels_i
     assert record["status"] == "ok"
     assert kernels.serve(torch.ones(1))
     assert train(tiny.config(smoke_bank, tmp_path)).folder == folder  # found finished
-    assert not kernels.serve(torch.ones(1))
     arguments = [f"checkpoint={folder / 'checkpoints' / 'best.ckpt'}", "trainer.accelerator=cpu"]
     with_them, without = (evaluate(compose_config("eval", [*arguments, f"kernels={on}"])) for on in ("true", "false"))
     assert with_them["scores"] == pytest.approx(without["scores"], abs=0.5)  # a rounding may turn one decision

@@ -16,66 +16,115 @@
 #include <cstring>
 #include <optional>
 #include <tuple>
+#include <type_traits>
 #include <vector>
 
 namespace {
 
 using at::Tensor;
 
-constexpr int64_t kVectorBytes = 64;
+constexpr int64_t kVectorBytes = __BIGGEST_ALIGNMENT__;
 constexpr int64_t kBlock = 5;  // rows of a product that are summed at once
 constexpr int64_t kModes = 2, kModalities = 2;
 
+// A vector of the numbers that are computed with, and vectors of integers beside them.
 template <typename C>
 struct Vector {
-  typedef C type __attribute__((vector_size(kVectorBytes), may_alias));
   static constexpr int64_t lanes = kVectorBytes / sizeof(C);
+  typedef C type __attribute__((vector_size(kVectorBytes), may_alias));
+  typedef std::conditional_t<sizeof(C) == 4, int32_t, int64_t> Integer;
+  typedef Integer Integers __attribute__((vector_size(kVectorBytes)));
+  typedef uint32_t Words __attribute__((vector_size(lanes * sizeof(uint32_t))));
+  typedef uint16_t Halves __attribute__((vector_size(lanes * sizeof(uint16_t))));
 };
 
 using Floats = Vector<float>::type;
 using Doubles = Vector<double>::type;
 
-// exp(x) of numbers that are not above zero, to single precision: 2^n times a polynomial (the one of Cephes).
-inline Floats exponential(Floats x) {
-  typedef int32_t Ints __attribute__((vector_size(kVectorBytes)));
-  const Floats least = Floats{} - 87.0f;
-  x = x < least ? least : x;
-  const Ints power = __builtin_convertvector(x * 1.44269504f - 0.5f, Ints);
-  const Floats n = __builtin_convertvector(power, Floats);
-  const Floats r = x - n * 0.693359375f + n * 2.12194440e-4f;
-  Floats p = r * 1.9875691500e-4f + 1.3981999507e-3f;
-  p = p * r + 8.3334519073e-3f;
-  p = p * r + 4.1665795894e-2f;
-  p = p * r + 1.6666665459e-1f;
-  p = p * r + 5.0000001201e-1f;
-  p = p * r * r + r + 1.0f;
-  const Ints bits = (power + 127) << 23;
-  Floats scale;
-  std::memcpy(&scale, &bits, sizeof scale);
-  return p * scale;
-}
-
-inline Doubles exponential(Doubles x) {
-  for (int64_t l = 0; l < Vector<double>::lanes; ++l) x[l] = std::exp(x[l]);
+template <typename V>
+inline V copied(const void* from) {
+  V x;
+  std::memcpy(&x, from, sizeof x);
   return x;
 }
 
-inline float widened(float x) { return x; }
-inline double widened(double x) { return x; }
-inline float widened(at::BFloat16 x) {
-  const uint32_t bits = static_cast<uint32_t>(x.x) << 16;
-  float out;
-  std::memcpy(&out, &bits, sizeof out);
-  return out;
+// 2^x of numbers that are not above zero, to single precision: 2^n times a polynomial (minimax of the relative error).
+inline Floats power_of_two(Floats x) {
+  const Floats least = Floats{} - 126.0f;
+  x = x < least ? least : x;
+  const auto n = __builtin_convertvector(x - 0.5f, Vector<float>::Integers);
+  const Floats r = x - __builtin_convertvector(n, Floats);
+  Floats p = r * 1.5345811837e-4f + 1.3399931218e-3f;
+  p = p * r + 9.6184889577e-3f;
+  p = p * r + 5.5503287770e-2f;
+  p = p * r + 2.4022646891e-1f;
+  p = p * r + 6.9314720574e-1f;
+  p = p * r + 1.0f;
+  const auto bits = (n + 127) << 23;
+  return p * copied<Floats>(&bits);
 }
 
-inline void narrow(float x, float& to) { to = x; }
-inline void narrow(double x, double& to) { to = x; }
-inline void narrow(float x, at::BFloat16& to) {  // to the nearest, ties to even
-  uint32_t bits;
-  std::memcpy(&bits, &x, sizeof bits);
-  const uint32_t rounded = (bits + 0x7fffU + ((bits >> 16) & 1)) >> 16;
-  to.x = static_cast<uint16_t>(x != x ? 0x7fc0U : rounded);
+inline Doubles power_of_two(Doubles x) {
+  for (int64_t l = 0; l < Vector<double>::lanes; ++l) x[l] = std::exp2(x[l]);
+  return x;
+}
+
+constexpr double kLog2E = 1.4426950408889634;
+
+// Numbers of memory as a vector, and back; bfloat16 to the nearest, ties to even.
+inline Floats vector_at(const float* from) { return copied<Floats>(from); }
+inline Doubles vector_at(const double* from) { return copied<Doubles>(from); }
+inline Floats vector_at(const at::BFloat16* from) {
+  const auto bits = __builtin_convertvector(copied<Vector<float>::Halves>(from), Vector<float>::Words) << 16;
+  return copied<Floats>(&bits);
+}
+
+inline void put(Floats x, float* to) { std::memcpy(to, &x, sizeof x); }
+inline void put(Doubles x, double* to) { std::memcpy(to, &x, sizeof x); }
+inline void put(Floats x, at::BFloat16* to) {
+  using Words = Vector<float>::Words;
+  const Words bits = copied<Words>(&x), no_number = Words{} + 0x7fc0U;
+  const Words rounded = (bits + 0x7fffU + ((bits >> 16) & 1U)) >> 16;
+  const Words chosen = (bits & 0x7fffffffU) > 0x7f800000U ? no_number : rounded;
+  const auto halves = __builtin_convertvector(chosen, Vector<float>::Halves);
+  std::memcpy(to, &halves, sizeof halves);
+}
+
+template <typename T>
+struct Accurate {
+  using type = float;
+};
+template <>
+struct Accurate<double> {
+  using type = double;
+};
+
+// The same of the first `count` numbers of a vector; zeros stand in for the others.
+template <typename T>
+inline auto vector_at(const T* from, int64_t count) {
+  constexpr int64_t lanes = Vector<typename Accurate<T>::type>::lanes;
+  if (count == lanes) return vector_at(from);
+  T numbers[lanes] = {};
+  std::memcpy(numbers, from, count * sizeof(T));
+  return vector_at(numbers);
+}
+
+template <typename T, typename V>
+inline void put(V x, T* to, int64_t count) {
+  constexpr int64_t lanes = Vector<typename Accurate<T>::type>::lanes;
+  if (count == lanes) return put(x, to);
+  T numbers[lanes];
+  put(x, numbers);
+  std::memcpy(to, numbers, count * sizeof(T));
+}
+
+// Calls f(where a vector of a row begins, how many of its numbers are in the row).
+template <typename C, typename F>
+inline void for_each_vector(int64_t length, const F& f) {
+  constexpr int64_t lanes = Vector<C>::lanes;
+  int64_t c = 0;
+  for (; c + lanes <= length; c += lanes) f(c, lanes);
+  if (c < length) f(c, length - c);
 }
 
 int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
@@ -89,7 +138,7 @@ class Matrix {
   Matrix(int64_t rows, int64_t columns)
       : vectors(round_up(columns, Vector<C>::lanes) / Vector<C>::lanes),
         width(vectors * Vector<C>::lanes),
-        memory_(round_up(rows, kBlock) * width + Vector<C>::lanes, C(0)),
+        memory_(round_up(rows, kBlock * Vector<C>::lanes) * width + Vector<C>::lanes, C(0)),
         data(reinterpret_cast<C*>(round_up(reinterpret_cast<int64_t>(memory_.data()), kVectorBytes))) {}
   Matrix(const Matrix&) = delete;
   Matrix& operator=(const Matrix&) = delete;
@@ -114,15 +163,16 @@ template <As as, typename C>
 inline void multiply(const Matrix<C>& a, const Matrix<C>& b, const Matrix<C>& out, int64_t rows, int64_t inner) {
   using V = typename Vector<C>::type;
   const int64_t by_row = as == As::stored ? a.width : 1, by_inner = as == As::stored ? 1 : a.width;
+  const int64_t vectors = out.vectors;
   for (int64_t i = 0; i < rows; i += kBlock)
-    for (int64_t v = 0; v < out.vectors; ++v) {
+    for (int64_t v = 0; v < vectors; ++v) {
       const C* left = a.data + i * by_row;
+      const V* right = &b.at(0, v);
+      V* to = &out.at(i, v);
       V sums[kBlock] = {};
-      for (int64_t k = 0; k < inner; ++k, left += by_inner) {
-        const V right = b.at(k, v);
-        for (int64_t r = 0; r < kBlock; ++r) sums[r] += left[r * by_row] * right;
-      }
-      for (int64_t r = 0; r < kBlock; ++r) out.at(i + r, v) = sums[r];
+      for (int64_t k = 0; k < inner; ++k, left += by_inner, right += vectors)
+        for (int64_t r = 0; r < kBlock; ++r) sums[r] += left[r * by_row] * *right;
+      for (int64_t r = 0; r < kBlock; ++r) to[r * vectors] = sums[r];
     }
 }
 
@@ -133,15 +183,13 @@ struct Shape {
 
 template <typename T, typename C>
 inline void load_row(const T* __restrict from, int64_t length, C* __restrict to, C scale = 1) {
-  for (int64_t c = 0; c < length; ++c) to[c] = scale * widened(from[c]);
+  for_each_vector<C>(length, [&](int64_t c, int64_t count) { put(scale * vector_at(from + c, count), to + c); });
 }
 
 template <typename T, typename C>
 inline void store_row(const C* __restrict from, int64_t length, T* __restrict to, C scale = 1) {
-  for (int64_t c = 0; c < length; ++c) narrow(scale * from[c], to[c]);
+  for_each_vector<C>(length, [&](int64_t c, int64_t count) { put(scale * vector_at(from + c), to + c, count); });
 }
-
-constexpr int64_t kUsualHead = 16;  // a length that the compiler knows is faster
 
 // A head's tokens, `stride` numbers apart, times a number.
 template <typename T, typename C>
@@ -149,48 +197,73 @@ inline void load(const T* from, int64_t stride, int64_t n, int64_t e, const Matr
   for (int64_t i = 0; i < n; ++i) {
     const T* token = from + i * stride;
     __builtin_prefetch(token + e);  // of the next head
-    if (e == kUsualHead)
-      load_row(token, kUsualHead, to.row(i), scale);
-    else
-      load_row(token, e, to.row(i), scale);
+    load_row(token, e, to.row(i), scale);
   }
 }
 
 template <typename T, typename C>
 inline void store(const Matrix<C>& from, T* to, int64_t stride, int64_t n, int64_t e, C scale = 1) {
-  for (int64_t i = 0; i < n; ++i)
-    if (e == kUsualHead)
-      store_row(from.row(i), kUsualHead, to + i * stride, scale);
-    else
-      store_row(from.row(i), e, to + i * stride, scale);
+  for (int64_t i = 0; i < n; ++i) store_row(from.row(i), e, to + i * stride, scale);
+}
+
+// A step of turning a square of vectors: in blocks of 2 * step, what stands beside the diagonal changes places.
+template <int64_t step, typename C>
+inline void exchange(typename Vector<C>::type* rows) {
+  constexpr int64_t lanes = Vector<C>::lanes;
+  typename Vector<C>::Integers upper, lower;
+  for (int64_t l = 0; l < lanes; ++l) {
+    upper[l] = l & step ? lanes + l - step : l;
+    lower[l] = l & step ? lanes + l : l + step;
+  }
+  for (int64_t r = 0; r < lanes; ++r)
+    if (!(r & step)) {
+      const auto a = rows[r], b = rows[r + step];
+      rows[r] = __builtin_shuffle(a, b, upper);
+      rows[r + step] = __builtin_shuffle(a, b, lower);
+    }
+  if constexpr (step > 1) exchange<step / 2, C>(rows);
 }
 
 template <typename C>
 inline void turn(const Matrix<C>& from, const Matrix<C>& to, int64_t rows, int64_t columns) {
-  for (int64_t i = 0; i < rows; ++i)
-    for (int64_t c = 0; c < columns; ++c) to.row(c)[i] = from.row(i)[c];
+  constexpr int64_t lanes = Vector<C>::lanes;
+  for (int64_t i = 0; i < rows; i += lanes)
+    for (int64_t c = 0; c < columns; c += lanes) {
+      typename Vector<C>::type square[lanes];
+      for (int64_t r = 0; r < lanes; ++r) square[r] = from.at(i + r, c / lanes);
+      exchange<lanes / 2, C>(square);
+      for (int64_t r = 0; r < lanes; ++r) to.at(c + r, i / lanes) = square[r];
+    }
 }
 
-inline uint32_t mixed(uint32_t x) {  // the finaliser of MurmurHash3
+template <typename W>
+inline W mixed(W x) {  // the finaliser of MurmurHash3, of vectors of words
   x = (x ^ x >> 16) * 0x85ebca6bU;
   x = (x ^ x >> 13) * 0xc2b2ae35U;
   return x ^ x >> 16;
 }
 
-inline uint64_t mixed(uint64_t x) {  // that of SplitMix64
+inline uint64_t mixed(uint64_t x) {  // that of SplitMix64, of a number
   x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9ULL;
   x = (x ^ x >> 27) * 0x94d049bb133111ebULL;
   return x ^ x >> 31;
 }
 
-// What dropout drops, of elements by number.
+// What dropout keeps, of elements by number.
 struct Draws {
   Draws(double rate, uint64_t key)
       : threshold(static_cast<uint32_t>(rate * 4294967296.0)),
         first(static_cast<uint32_t>(key)),
         second(static_cast<uint32_t>(key >> 32)) {}
 
-  bool drop(uint32_t number) const { return mixed(mixed(number ^ first) ^ second) < threshold; }
+  // A vector's numbers that are kept, 0 for the others.
+  template <typename C>
+  typename Vector<C>::type kept(uint32_t number, typename Vector<C>::type x) const {
+    typename Vector<C>::Words lanes;
+    for (int64_t l = 0; l < Vector<C>::lanes; ++l) lanes[l] = static_cast<uint32_t>(l);
+    const auto draws = mixed(mixed((lanes + number) ^ first) ^ second);
+    return __builtin_convertvector(draws >= threshold, typename Vector<C>::Integers) ? x : x * 0;
+  }
 
   const uint32_t threshold, first, second;
 };
@@ -206,15 +279,17 @@ struct Head {
   void relate(const Shape& s, double rate, uint64_t key_of_draws) {
     turn(query, turned, s.n, s.e);
     multiply<As::stored>(key, turned, weights, s.n, s.e);
-    for (int64_t v = 0; v < weights.vectors; ++v) {
-      V largest = weights.at(0, v), sum = {};
-      for (int64_t j = 1; j < s.n; ++j) {
-        const V x = weights.at(j, v);
+    const int64_t n = s.n, vectors = weights.vectors;
+    for (int64_t v = 0; v < vectors; ++v) {
+      V* const column = &weights.at(0, v);
+      V largest = column[0], sum = {};
+      for (int64_t j = 1; j < n; ++j) {
+        const V x = column[j * vectors];
         largest = x > largest ? x : largest;
       }
-      for (int64_t j = 0; j < s.n; ++j) sum += weights.at(j, v) = exponential(weights.at(j, v) - largest);
+      for (int64_t j = 0; j < n; ++j) sum += column[j * vectors] = power_of_two(column[j * vectors] - largest);
       const V share = 1 / sum;
-      for (int64_t j = 0; j < s.n; ++j) weights.at(j, v) *= share;
+      for (int64_t j = 0; j < n; ++j) column[j * vectors] *= share;
     }
     if (rate > 0) drop(s, rate, key_of_draws);
   }
@@ -224,23 +299,11 @@ struct Head {
  private:
   void drop(const Shape& s, double rate, uint64_t key_of_draws) {
     const Draws draws(rate, key_of_draws);
-    for (int64_t j = 0; j < s.n; ++j) {
-      const C* __restrict from = weights.row(j);
-      C* __restrict to = kept.row(j);
-      const uint32_t number = static_cast<uint32_t>(j * s.n);
-      for (int64_t i = 0; i < weights.width; ++i)
-        to[i] = draws.drop(number + static_cast<uint32_t>(i)) ? C(0) : from[i];
-    }
+    const int64_t vectors = weights.vectors, all = s.n * vectors;
+    const V* const from = &weights.at(0, 0);
+    V* const to = &kept.at(0, 0);
+    for (int64_t i = 0; i < all; ++i) to[i] = draws.kept<C>(static_cast<uint32_t>(i * Vector<C>::lanes), from[i]);
   }
-};
-
-template <typename T>
-struct Accurate {
-  using type = float;
-};
-template <>
-struct Accurate<double> {
-  using type = double;
 };
 
 // One modality's queries of a set in one mode.
@@ -277,7 +340,7 @@ void forward(const Tensor& product, const Shape& s, double rate, uint64_t seed, 
     for (int64_t number = begin; number < end; ++number) {
       const Task task(number, s);
       for (int64_t h = 0; h < s.heads; ++h) {
-        load(from + task.queries + h * s.e, s.width, s.n, s.e, head.query, scale);
+        load(from + task.queries + h * s.e, s.width, s.n, s.e, head.query, static_cast<C>(scale * kLog2E));
         load(from + task.keys + h * s.e, s.width, s.n, s.e, head.key);
         load(from + task.values + h * s.e, s.width, s.n, s.e, head.value);
         head.relate(s, rate, mixed(seed + static_cast<uint64_t>(number * s.heads + h)));
@@ -314,7 +377,7 @@ void backward(const Tensor& product, const Shape& s, double rate, uint64_t seed,
           for (int64_t j = 0; j < s.n; ++j)
             of_map.row(j)[i] = given_maps[task.map + i * s.n + j] / static_cast<C>(s.heads);
       for (int64_t h = 0; h < s.heads; ++h) {
-        load(from + task.queries + h * s.e, s.width, s.n, s.e, head.query, scale);
+        load(from + task.queries + h * s.e, s.width, s.n, s.e, head.query, static_cast<C>(scale * kLog2E));
         load(from + task.keys + h * s.e, s.width, s.n, s.e, head.key);
         load(from + task.values + h * s.e, s.width, s.n, s.e, head.value);
         load(given[task.mode] + task.gathered + h * s.e, s.dim(), s.n, s.e, of_out);
@@ -326,16 +389,19 @@ void backward(const Tensor& product, const Shape& s, double rate, uint64_t seed,
 
         turn(of_out, turned, s.n, s.e);
         multiply<As::stored>(head.value, turned, by_score, s.n, s.e);
-        for (int64_t v = 0; v < by_score.vectors; ++v) {
-          typename Vector<C>::type sum = {};
-          for (int64_t j = 0; j < s.n; ++j)
-            sum += by_score.at(j, v) = (by_score.at(j, v) + of_map.at(j, v)) * used.at(j, v);
-          for (int64_t j = 0; j < s.n; ++j) by_score.at(j, v) -= head.weights.at(j, v) * sum;
+        const int64_t n = s.n, vectors = by_score.vectors;
+        for (int64_t v = 0; v < vectors; ++v) {
+          using V = typename Vector<C>::type;
+          V* const scores = &by_score.at(0, v);
+          const V *const map = &of_map.at(0, v), *const kept = &used.at(0, v), *const weights = &head.weights.at(0, v);
+          V sum = {};
+          for (int64_t j = 0; j < n * vectors; j += vectors) sum += scores[j] = (scores[j] + map[j]) * kept[j];
+          for (int64_t j = 0; j < n * vectors; j += vectors) scores[j] -= weights[j] * sum;
         }
         multiply<As::turned>(by_score, head.key, result, s.n, s.n);
         store(result, to + task.queries + h * s.e, s.width, s.n, s.e, scale);
         multiply<As::stored>(by_score, head.query, result, s.n, s.n);
-        store(result, to + task.keys + h * s.e, s.width, s.n, s.e);
+        store(result, to + task.keys + h * s.e, s.width, s.n, s.e, static_cast<C>(1 / kLog2E));
       }
     }
   });
@@ -440,6 +506,7 @@ Tensor relu_mean(const Tensor& x) {
   const Tensor mean = at::empty({all.videos, 1, x.size(2), x.size(3), all.dim}, x.options());
   AT_DISPATCH_FLOATING_TYPES_AND(at::kBFloat16, x.scalar_type(), "relu_mean", [&] {
     using C = typename Accurate<scalar_t>::type;
+    using V = typename Vector<C>::type;
     const scalar_t* from = x.const_data_ptr<scalar_t>();
     scalar_t* to = mean.mutable_data_ptr<scalar_t>();
     all.for_each_modality([&](int64_t begin, int64_t end) {
@@ -449,11 +516,11 @@ Tensor relu_mean(const Tensor& x) {
           for (int64_t k = 0; k < all.classes; ++k) {
             const scalar_t* __restrict token = from + all.token(number, t, k) * stride;
             fetch_ahead(token, stride, all.dim);
-            C* __restrict sum = sums.row(k);
-            for (int64_t c = 0; c < all.dim; ++c) {
-              const C value = widened(token[c]);
-              sum[c] = (t ? sum[c] : C(0)) + (value < 0 ? C(0) : value);
-            }
+            C* sum = sums.row(k);
+            for_each_vector<C>(all.dim, [&](int64_t c, int64_t count) {
+              const V value = vector_at(token + c, count), positive = value < 0 ? V{} : value;
+              put(t ? vector_at(sum + c) + positive : positive, sum + c);
+            });
           }
         for (int64_t k = 0; k < all.classes; ++k)
           store_row(sums.row(k), all.dim, to + (number * all.classes + k) * all.dim, 1 / static_cast<C>(all.segments));
@@ -541,7 +608,8 @@ class Mode {
 
 template <typename T, typename C>
 inline void load_sum(const T* __restrict a, const T* __restrict b, int64_t length, C* __restrict to) {
-  for (int64_t c = 0; c < length; ++c) to[c] = widened(a[c]) + widened(b[c]);
+  for_each_vector<C>(
+      length, [&](int64_t c, int64_t count) { put(vector_at(a + c, count) + vector_at(b + c, count), to + c); });
 }
 
 // What the fusion and its gradient read, token by token; the modes' segments are first and joint + second.
@@ -654,10 +722,11 @@ Tensor relu_drop(const Tensor& x, double rate, int64_t seed) {
         const scalar_t* __restrict a = from + run * kRun;
         scalar_t* __restrict b = to + run * kRun;
         const int64_t length = std::min(kRun, x.numel() - run * kRun);
-        for (int64_t i = 0; i < length; ++i) {
-          const auto value = widened(a[i]);
-          narrow(draws.drop(static_cast<uint32_t>(i)) || value <= 0 ? value * 0 : value, b[i]);
-        }
+        using C = typename Accurate<scalar_t>::type;
+        for_each_vector<C>(length, [&](int64_t c, int64_t count) {
+          const auto value = vector_at(a + c, count);
+          put(draws.kept<C>(static_cast<uint32_t>(c), value < 0 ? value * 0 : value), b + c, count);
+        });
       }
     });
   });

@@ -12,6 +12,7 @@ import sysconfig
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
+from hashlib import sha256
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -116,9 +117,9 @@ def _reason(error: Exception) -> str:
 
 
 def _folder() -> Path:
-    """Where the library is, for this PyTorch and this kind of processor."""
-    capability = torch.backends.cpu.get_cpu_capability().lower()
-    return Path(torch.hub.get_dir()).parent / "mmcse" / f"{torch.__version__}-{capability}"
+    """Where the library is: for this PyTorch, this kind of processor, and this source."""
+    capability, digest = torch.backends.cpu.get_cpu_capability().lower(), sha256(_SOURCE.read_bytes()).hexdigest()[:8]
+    return Path(torch.hub.get_dir()).parent / "mmcse" / f"{torch.__version__}-{capability}-{digest}"
 
 
 def serve(x: Tensor) -> bool:
