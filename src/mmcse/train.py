@@ -101,7 +101,7 @@ def train(config: DictConfig) -> Run:
         elif previous := finished(folder, identity):
             log.warning("This run has finished before; nothing to do (run.force=true repeats it): %s", folder)
             return Run(folder, previous)
-        kernels.use(config.kernels)
+        in_kernels = kernels.use(config.kernels)
         bank = datamodule.bank
         record: dict[str, Any] = {
             "name": config.run.name,
@@ -112,6 +112,7 @@ def train(config: DictConfig) -> Run:
             "config": resolved,
             **({"files": files} if files else {}),
             "environment": environment(),
+            **({"kernels": in_kernels} if config.kernels else {}),
         }
         with mirrored(instantiate(config.logger), folder, record, bank) as mirror, recorded(folder, record):
             _fit_and_test(config, resolved, datamodule, folder, record, mirror)

@@ -21,7 +21,7 @@ FINAL = ("ok", "failed", "interrupted")
 
 _KEPT = (
     "name", "identity", "seed", "status", "error", "tags", "started", "finished", "seconds", "device", "precision",
-    "parameters", "selection", "losses", "scores", "audio_truth",
+    "kernels", "parameters", "selection", "losses", "scores", "audio_truth",
 )  # fmt: skip
 
 _NOT_WHOLE = (KeyError, TypeError, AttributeError, ValueError, RecursionError)
