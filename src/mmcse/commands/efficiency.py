@@ -46,9 +46,11 @@ def run(arguments: argparse.Namespace) -> int:
     """Measure, and print or write two tables."""
     import torch
 
+    from mmcse.allocator import keep_freed_memory
     from mmcse.errors import UserError
     from mmcse.files import atomic_write
 
+    keep_freed_memory()  # as training and evaluation do
     if arguments.repeats < 1 or (arguments.threads is not None and arguments.threads < 1):
         raise UserError("--repeats and --threads are whole numbers of 1 or more.")
     try:
@@ -184,7 +186,8 @@ def _machine(device: str) -> str:
     threads = f"{torch.get_num_threads()} thread(s)" if device == "cpu" else device
     return (
         f"Run time: median and quartiles (in brackets) of forward passes without gradients from features in memory, "
-        f"float32, on {name}, {threads}, PyTorch {torch.__version__}, Python {platform.python_version()}. "
+        f"float32, on {name}, {threads}, PyTorch {torch.__version__}, Python {platform.python_version()}, in a process "
+        "that keeps the memory it frees, as `mmcse train` and `mmcse eval` do. "
         "Run times of different machines cannot be compared; the paper does not name its own."
     )
 
