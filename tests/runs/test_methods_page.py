@@ -69,6 +69,7 @@ def test_seconds_come_with_the_machine():
     runs = [
         *worlds("baselines/han", (50.0,), environment=environment | {"processor": "Abacus 3000"}),
         *worlds("baselines/valor", (50.0,), environment=environment | {"processor": "Abacus 3000", "threads": 4}),
+        *worlds("precision/float32", (50.0,), environment=environment | {"processor": "of another table"}),
     ]
     assert "Threads of a run: 1 or 4; processor: Abacus 3000." in methods_page(runs)
 

@@ -73,7 +73,7 @@ def methods_page(results: Sequence[Result]) -> str:
         rule=own["methods"]["rule"],
         notes="".join(f"{note}\n\n" for note in table.notes),
         table=_scores_and_costs(table, shown),
-        machine=_machine(shown),
+        machine=_machine(table, shown),
         reading=own["methods"]["reading"],
         column=compared_column(table),
         comparison=markdown_table(head, rows),
@@ -145,9 +145,10 @@ def _config(name: str) -> DictConfig:
     return compose_config("train", [f"experiment={name}"])
 
 
-def _machine(results: Sequence[Result]) -> str:
+def _machine(table: ResultTable, results: Sequence[Result]) -> str:
     """What the seconds were measured on."""
-    trained = [result["environment"] for result in results if result["name"] in experiments()]
+    names = experiments().keys() & {name for line in table.lines for name in line.row.runs}
+    trained = [result["environment"] for result in results if result["name"] in names]
     if not trained:
         return ""
     threads = sorted({environment["threads"] for environment in trained})
