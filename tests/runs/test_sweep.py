@@ -13,7 +13,8 @@ import pytest
 from filelock import FileLock
 
 import tiny
-from mmcse import cli, configuration
+from mmcse import cli
+from mmcse.configuration import composition
 from mmcse.parser import VideoParser
 from mmcse.runs.record import read_record
 
@@ -127,11 +128,11 @@ def test_two_launches_do_not_touch_the_same_run(undisturbed, smoke_bank, tmp_pat
 
 
 def test_edits_made_while_a_sweep_runs_do_not_leak_in(tmp_path, monkeypatch, capsys):
-    for name, folder in (("conf", configuration.config_folder()), ("experiments", configuration.experiment_folder())):
+    for name, folder in (("conf", composition.config_folder()), ("experiments", composition.experiment_folder())):
         shutil.copytree(folder, tmp_path / name)
-    monkeypatch.setattr(configuration, "config_folder", lambda: tmp_path / "conf")
-    monkeypatch.setattr(configuration, "experiment_folder", lambda: tmp_path / "experiments")
-    configuration.register.cache_clear()
+    monkeypatch.setattr(composition, "config_folder", lambda: tmp_path / "conf")
+    monkeypatch.setattr(composition, "experiment_folder", lambda: tmp_path / "experiments")
+    composition.register.cache_clear()
     seen = []
 
     def train(config):
@@ -147,13 +148,13 @@ def test_edits_made_while_a_sweep_runs_do_not_leak_in(tmp_path, monkeypatch, cap
         command = ["train", "-m", "experiment=table3/no_lgsf", "seed=0,1", f"run.root={tmp_path}"]
         assert cli.main(command) == 0
         assert seen == [(0, 4, False), (1, 4, False)]
-        configuration.register.cache_clear()
-        assert configuration.compose_config("train", ["experiment=table3/no_lgsf"]).model.num_layers == 7
+        composition.register.cache_clear()
+        assert composition.compose_config("train", ["experiment=table3/no_lgsf"]).model.num_layers == 7
     finally:
         monkeypatch.undo()
-        configuration.register.cache_clear()
-        configuration.register()
-    assert configuration.compose_config("train").model.num_layers == 4
+        composition.register.cache_clear()
+        composition.register()
+    assert composition.compose_config("train").model.num_layers == 4
 
 
 def test_every_job_is_told_by_its_own_overrides(tmp_path, monkeypatch, capsys):
