@@ -287,10 +287,18 @@ def test_ninja_is_found_though_the_environment_is_not_activated(forgotten, monke
     assert os.environ["PATH"] == str(tmp_path)
 
 
-def test_a_run_with_them_is_the_same_run_and_its_checkpoint_needs_none(kernels_in_use, smoke_bank, tmp_path):
+def test_a_run_with_them_is_the_same_run_and_its_checkpoint_needs_none(
+    kernels_in_use, smoke_bank, tmp_path, monkeypatch
+):
     folder, record = train(tiny.config(smoke_bank, tmp_path, "kernels=true"))
     assert (record["status"], record["kernels"]) == ("ok", True)
-    assert train(tiny.config(smoke_bank, tmp_path)).folder == folder  # found finished
+    assert kernels.serve(torch.ones(1))
+    with monkeypatch.context() as patch:
+        patch.setattr(kernels, "use", None)  # a run that is found finished does not even build them
+        for on in ("true", "false"):
+            assert train(tiny.config(smoke_bank, tmp_path, f"kernels={on}")).folder == folder
+    train(tiny.config(smoke_bank, tmp_path / "without"))
+    assert not kernels.serve(torch.ones(1))
     arguments = [f"checkpoint={folder / 'checkpoints' / 'best.ckpt'}", "trainer.accelerator=cpu"]
     with_them, without = (evaluate(compose_config("eval", [*arguments, f"kernels={on}"])) for on in ("true", "false"))
     assert with_them["scores"] == pytest.approx(without["scores"], abs=0.5)  # a rounding may turn one decision
